@@ -1,0 +1,1 @@
+"""Decisions as functions of state, event and time; nothing here touches the world."""

@@ -6,16 +6,14 @@ Codes are added, never renamed. ``status`` is the HTTP status the error has on t
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class SwarmeshError(Exception):
     """Something went wrong that has a name."""
 
-    code: ClassVar[str] = "swarmesh_error"
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
-    default_hint: ClassVar[str] = ""
+    code: str = "swarmesh_error"
+    status: int = 500
+    type: str = "server_error"
+    default_hint: str = ""
 
     def __init__(
         self, message: str = "", *, hint: str = "", param: str | None = None, retry_after_s: int | None = None
@@ -148,6 +146,14 @@ class RustbeeLostError(SwarmeshError):
     code = "rustbee_lost"
     status = 502
     default_hint = "Send the task again; 'swarmesh rustbees list' shows what is left."
+
+
+class TaskRefusedError(SwarmeshError):
+    """The engine refused the task itself; no other rustbee would take it."""
+
+    code = "task_refused"
+    status = 400
+    type = "invalid_request_error"
 
 
 class EngineError(SwarmeshError):

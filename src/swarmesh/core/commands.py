@@ -1,0 +1,105 @@
+"""What the core wants done, in the imperative. Frozen; executed by the queen process or by the simulator."""
+
+from __future__ import annotations
+
+import msgspec
+
+from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.ids import HostName, ModelName, TaskId, WorkerId
+from swarmesh.core.routing import Decision
+from swarmesh.core.task import TaskStatus
+
+
+class StartStream(msgspec.Struct, frozen=True, gc=False):
+    """Run the task on that worker now; its slot is charged already."""
+
+    task_id: TaskId
+    attempt: int
+    worker_id: WorkerId
+    model: ModelName
+    queue_ms: int
+    decision: Decision
+
+
+class CancelStream(msgspec.Struct, frozen=True, gc=False):
+    """Stop the stream and let the engine know; no event is expected back."""
+
+    task_id: TaskId
+    attempt: int
+    worker_id: WorkerId
+
+
+class BreakStream(msgspec.Struct, frozen=True, gc=False):
+    """Give the stream's worker up; ``StreamBroke`` is expected back, because only the relay knows what was shown."""
+
+    task_id: TaskId
+    attempt: int
+    worker_id: WorkerId
+    code: str
+    message: str
+
+
+class FailTask(msgspec.Struct, frozen=True, gc=False):
+    """Tell the client that the task ended in this error."""
+
+    task_id: TaskId
+    error: SwarmeshError
+
+
+class RecordTask(msgspec.Struct, frozen=True, gc=False):
+    """Write a durable task's new state to the hivecomb."""
+
+    task_id: TaskId
+    status: TaskStatus
+    attempt: int
+    worker_id: WorkerId | None
+
+
+class SpawnWorker(msgspec.Struct, frozen=True, gc=False):
+    """Start a worker; its memory is reserved."""
+
+    worker_id: WorkerId
+    host: HostName
+
+
+class RefuseSpawn(msgspec.Struct, frozen=True, gc=False):
+    """Tell whoever asked for a worker why there will be none."""
+
+    worker_id: WorkerId
+    error: SwarmeshError
+
+
+class StopWorker(msgspec.Struct, frozen=True, gc=False):
+    """End a worker's processes."""
+
+    worker_id: WorkerId
+    host: HostName
+    direct: bool
+
+
+class ForgetWorker(msgspec.Struct, frozen=True, gc=False):
+    """Strike a worker from the hivecomb."""
+
+    worker_id: WorkerId
+
+
+class RaiseAlarm(msgspec.Struct, frozen=True, gc=False):
+    """Let people know."""
+
+    worker_id: WorkerId
+    code: str
+    message: str
+
+
+Command = (
+    StartStream
+    | CancelStream
+    | BreakStream
+    | FailTask
+    | RecordTask
+    | SpawnWorker
+    | RefuseSpawn
+    | StopWorker
+    | ForgetWorker
+    | RaiseAlarm
+)

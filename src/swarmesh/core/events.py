@@ -1,0 +1,158 @@
+"""Facts that reach the core, in the past tense. Frozen; made by the queen process or by the simulator."""
+
+from __future__ import annotations
+
+import msgspec
+
+from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
+
+
+class HostProbed(msgspec.Struct, frozen=True, gc=False):
+    """A host's memory was measured; MiB."""
+
+    host: HostName
+    total_mib: int
+    available_mib: int
+
+
+class SpawnRequested(msgspec.Struct, frozen=True, gc=False):
+    """Somebody wants a worker started on a host that was probed just before; ``need_mib`` is the estimate."""
+
+    worker_id: WorkerId
+    model: ModelName
+    backend: str
+    host: HostName
+    slots: int
+    need_mib: int
+
+
+class SpawnFailed(msgspec.Struct, frozen=True, gc=False):
+    """A worker that was to start did not; its memory is free again."""
+
+    worker_id: WorkerId
+    code: str
+    message: str
+
+
+class WorkerRegistered(msgspec.Struct, frozen=True, gc=False):
+    """A worker introduced itself, or a server without an agent was adopted (``direct``)."""
+
+    worker_id: WorkerId
+    model: ModelName
+    backend: str
+    host: HostName
+    location: str
+    slots: int
+    ready: bool
+    direct: bool = False
+    pid: int = 0
+    engine_pid: int = 0
+    uptime_ms: int = 0
+
+
+class WorkerWaggled(msgspec.Struct, frozen=True, gc=False):
+    """A worker reported: load 0.0 to 1.0, memory in MiB, quality 0.0 to 1.0."""
+
+    worker_id: WorkerId
+    ready: bool
+    load_ratio: float
+    vram_used_mib: int
+    quality: float
+    engine_pid: int
+    slots: int
+
+
+class WorkerAlarmed(msgspec.Struct, frozen=True, gc=False):
+    """A worker, or whoever watches it, cried for help.
+
+    Attributes:
+        returning: It restarts its engine by itself, so tasks may wait for it.
+    """
+
+    worker_id: WorkerId
+    code: str
+    message: str
+    returning: bool = False
+
+
+class WorkerStopRequested(msgspec.Struct, frozen=True, gc=False):
+    """The owner wants a worker gone; what runs there may end within ``grace_ms``, then it is moved."""
+
+    worker_id: WorkerId
+    grace_ms: int
+
+
+class WorkerGone(msgspec.Struct, frozen=True, gc=False):
+    """A worker's process has ended, as asked or by itself; it will not return under this id."""
+
+    worker_id: WorkerId
+    reason: str
+
+
+class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
+    """A client wants something done.
+
+    Attributes:
+        model: Empty means: whichever the swarm serves by default.
+        model_known: The catalog has the model, so that a worker could be spawned for it.
+        durable: The task is in the hivecomb already.
+    """
+
+    task_id: TaskId
+    model: ModelName
+    priority: Priority
+    key_id: KeyId
+    prompt_chars: int
+    max_tokens: int
+    durable: bool = False
+    model_known: bool = False
+
+
+class TaskCancelled(msgspec.Struct, frozen=True, gc=False):
+    """The client left, or asked for an end."""
+
+    task_id: TaskId
+
+
+class StreamEnded(msgspec.Struct, frozen=True, gc=False):
+    """A stream reached its end mark; a client's own mistake answered by the engine counts as an end too."""
+
+    task_id: TaskId
+    attempt: int
+    completion_tokens: int = 0
+
+
+class StreamBroke(msgspec.Struct, frozen=True, gc=False):
+    """A stream ended without its end mark.
+
+    Attributes:
+        shown: The client has seen part of the answer, so starting over would double it.
+    """
+
+    task_id: TaskId
+    attempt: int
+    blame: Blame
+    shown: bool
+    code: str
+    message: str
+
+
+class Ticked(msgspec.Struct, frozen=True, gc=False):
+    """Time has passed; leases and patience are looked at."""
+
+
+Event = (
+    TaskSubmitted
+    | StreamEnded
+    | WorkerWaggled
+    | StreamBroke
+    | TaskCancelled
+    | Ticked
+    | WorkerRegistered
+    | WorkerAlarmed
+    | WorkerStopRequested
+    | WorkerGone
+    | HostProbed
+    | SpawnRequested
+    | SpawnFailed
+)

@@ -1,0 +1,108 @@
+"""The workers of the swarm, by id and by model. One writer (`Swarm`), so no locks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from swarmesh.core.ids import HostName, ModelName, TaskId, WorkerId
+from swarmesh.core.liveness import WorkerStatus
+
+_EXPECTED = frozenset({WorkerStatus.STARTING, WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
+
+
+@dataclass(slots=True)
+class Worker:
+    """One rustbee as the swarm sees it.
+
+    Attributes:
+        slots: How many tasks may run there at once.
+        direct: An adopted server without an agent; no waggles come from it.
+        load_ratio: What the worker itself last reported, 0.0 to 1.0; the ledger knows sooner.
+        interval_ms: The waggle interval the queen last asked for.
+        running: Tasks on its slots, with the work charged for each in token-equivalents.
+        backlog: Sum of the charges in ``running``.
+        returning: Dead or starting, but expected back without anybody's help.
+        stop_at_ms: When a draining worker is stopped although tasks still run there; 0 while it is not draining.
+        last_chosen: Serial number of its last dispatch; the tie-break, so that equals take turns.
+    """
+
+    worker_id: WorkerId
+    model: ModelName
+    backend: str
+    host: HostName
+    location: str
+    slots: int
+    direct: bool
+    registered_at_ms: int
+    status: WorkerStatus
+    pid: int = 0
+    engine_pid: int = 0
+    load_ratio: float = 0.0
+    vram_used_mib: int = 0
+    quality: float = 1.0
+    last_waggle_ms: int = 0
+    interval_ms: int = 30_000
+    running: dict[TaskId, float] = field(default_factory=dict)
+    backlog: float = 0.0
+    returning: bool = False
+    stop_at_ms: int = 0
+    last_chosen: int = 0
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether a task may wait for it: it serves, or will without anybody's help."""
+        return self.returning or self.status in _EXPECTED
+
+    @property
+    def slots_free(self) -> int:
+        """Slots nobody uses; never negative, also when a worker shrinks under its load."""
+        return max(0, self.slots - len(self.running))
+
+
+class Fleet:
+    """Every known worker, dead ones too, until it is forgotten."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[WorkerId, Worker] = {}
+        self._by_model: dict[ModelName, dict[WorkerId, Worker]] = {}
+
+    def add(self, worker: Worker) -> None:
+        """Take a worker in, in place of one with the same id."""
+        self.remove(worker.worker_id)
+        self._by_id[worker.worker_id] = worker
+        self._by_model.setdefault(worker.model, {})[worker.worker_id] = worker
+
+    def remove(self, worker_id: WorkerId) -> Worker | None:
+        """Forget a worker; None when it was not known."""
+        worker = self._by_id.pop(worker_id, None)
+        if worker is not None:
+            of_model = self._by_model[worker.model]
+            del of_model[worker_id]
+            if not of_model:
+                del self._by_model[worker.model]
+        return worker
+
+    def get(self, worker_id: WorkerId) -> Worker | None:
+        """The worker of that id, if known."""
+        return self._by_id.get(worker_id)
+
+    def of_model(self, model: ModelName) -> dict[WorkerId, Worker]:
+        """Workers that own ``model``, in order of registration; not a copy."""
+        return self._by_model.get(model, {})
+
+    def models(self) -> list[ModelName]:
+        """Models with at least one known worker, in order of first registration."""
+        return list(self._by_model)
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Every worker, in order of registration."""
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        """How many workers are known."""
+        return len(self._by_id)
+
+    def __contains__(self, worker_id: object) -> bool:
+        """Whether that id is known."""
+        return worker_id in self._by_id

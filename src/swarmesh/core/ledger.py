@@ -1,0 +1,42 @@
+"""The queen's own books of work: charged when a task is dispatched, settled when its stream ends.
+
+Nothing here is scraped from workers: a burst that arrives between two waggles spreads, because each dispatch is
+seen by the next decision (the herd effect of stale load reports is what this avoids).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from swarmesh.core.fleet import Worker
+from swarmesh.core.task import Task
+
+CHARS_PER_TOKEN: Final = 4
+"""Rough length of a token in English text; only ratios of predictions matter."""
+PREFILL_WEIGHT: Final = 0.1
+"""Reading a prompt token costs about a tenth of writing one: prefill is batched, decoding is not."""
+DEFAULT_OUTPUT_TOKENS: Final = 256
+"""What is assumed of a task whose client set no bound."""
+
+
+def predicted_work(prompt_chars: int, max_tokens: int) -> float:
+    """Work of a task in token-equivalents: what it may write plus the weighted cost of reading it."""
+    output_tokens = min(max_tokens, DEFAULT_OUTPUT_TOKENS) if max_tokens > 0 else DEFAULT_OUTPUT_TOKENS
+    return output_tokens + PREFILL_WEIGHT * prompt_chars / CHARS_PER_TOKEN
+
+
+def charge(worker: Worker, task: Task) -> None:
+    """Enter a task into a worker's books; one task is never charged twice."""
+    assert task.task_id not in worker.running, "a task is charged once per dispatch"
+    task.charge = predicted_work(task.prompt_chars, task.max_tokens)
+    task.worker_id = worker.worker_id
+    worker.running[task.task_id] = task.charge
+    worker.backlog += task.charge
+
+
+def settle(worker: Worker, task: Task) -> None:
+    """Strike a task from a worker's books; harmless when the worker was registered anew since."""
+    charged = worker.running.pop(task.task_id, None)
+    if charged is not None:
+        # Sums of floats drift; an empty book is exactly zero again.
+        worker.backlog = worker.backlog - charged if worker.running else 0.0

@@ -1,0 +1,171 @@
+"""The life of workers: spawned, registered, reporting, suspected, drained, gone."""
+
+from __future__ import annotations
+
+from swarmesh.core.commands import (
+    Command,
+    ForgetWorker,
+    RaiseAlarm,
+    RefuseSpawn,
+    SpawnWorker,
+    StopWorker,
+)
+from swarmesh.core.dispatch import Dispatcher
+from swarmesh.core.errors import NotEnoughMemoryError
+from swarmesh.core.events import (
+    SpawnFailed,
+    SpawnRequested,
+    WorkerAlarmed,
+    WorkerGone,
+    WorkerRegistered,
+    WorkerStopRequested,
+    WorkerWaggled,
+)
+from swarmesh.core.fleet import Fleet, Worker
+from swarmesh.core.liveness import WorkerFact, WorkerStatus, following, lease_fact
+from swarmesh.core.memory import MemoryBooks
+
+REST_INTERVAL_MS = 30_000
+"""Between waggles of a worker at rest (R-11)."""
+STARTING_INTERVAL_MS = 2_000
+"""Between waggles of a worker that loads its model, so that it is used as soon as it is ready."""
+
+
+class Roster:
+    """Owns the fleet's statuses and the memory books; asks the dispatcher to move tasks."""
+
+    def __init__(self, fleet: Fleet, memory: MemoryBooks, dispatcher: Dispatcher) -> None:
+        self._fleet = fleet
+        self._memory = memory
+        self._dispatcher = dispatcher
+
+    def spawn_requested(self, event: SpawnRequested, now_ms: int, out: list[Command]) -> None:
+        """Reserve memory and start the worker, or refuse with need and have."""
+        try:
+            self._memory.reserve(event.worker_id, event.model, event.host, event.need_mib)
+        except NotEnoughMemoryError as error:
+            out.append(RefuseSpawn(event.worker_id, error))
+            return
+        self._fleet.add(
+            Worker(
+                worker_id=event.worker_id,
+                model=event.model,
+                backend=event.backend,
+                host=event.host,
+                location="",
+                slots=event.slots,
+                direct=False,
+                registered_at_ms=now_ms,
+                status=WorkerStatus.STARTING,
+                last_waggle_ms=now_ms,
+            )
+        )
+        out.append(SpawnWorker(event.worker_id, event.host))
+
+    def spawn_failed(self, event: SpawnFailed, out: list[Command]) -> None:
+        """Free what was promised and say so; whoever waits for the worker sees it disappear."""
+        self._memory.release(event.worker_id)
+        if self._fleet.remove(event.worker_id) is not None:
+            out.append(RaiseAlarm(event.worker_id, event.code, event.message))
+
+    def registered(self, event: WorkerRegistered, now_ms: int, out: list[Command]) -> None:
+        """Take a worker in; one that comes back keeps its identity and its books."""
+        known = self._fleet.get(event.worker_id)
+        worker = Worker(
+            worker_id=event.worker_id,
+            model=event.model,
+            backend=event.backend,
+            host=event.host,
+            location=event.location,
+            slots=event.slots,
+            direct=event.direct,
+            registered_at_ms=now_ms - event.uptime_ms,
+            status=WorkerStatus.STARTING,
+            pid=event.pid,
+            engine_pid=event.engine_pid,
+            last_waggle_ms=now_ms,
+        )
+        if known is not None:
+            worker.running, worker.backlog = known.running, known.backlog
+            worker.status, worker.stop_at_ms = known.status, known.stop_at_ms
+        self._fleet.add(worker)
+        self._reported(worker, now_ms, out, ready=event.ready)
+
+    def waggled(self, event: WorkerWaggled, now_ms: int, out: list[Command]) -> None:
+        """Renew the lease and take in the report; an unknown worker is asked to register by the answer."""
+        worker = self._fleet.get(event.worker_id)
+        if worker is None:
+            return
+        worker.last_waggle_ms = now_ms
+        worker.load_ratio = event.load_ratio
+        worker.vram_used_mib = event.vram_used_mib
+        worker.quality = event.quality
+        worker.engine_pid = event.engine_pid
+        worker.slots = event.slots
+        self._reported(worker, now_ms, out, ready=event.ready)
+
+    def alarmed(self, event: WorkerAlarmed, out: list[Command]) -> None:
+        """Mark the worker dead at once and move its tasks (R-13)."""
+        out.append(RaiseAlarm(event.worker_id, event.code, event.message))
+        worker = self._fleet.get(event.worker_id)
+        if worker is not None:
+            self._bury(worker, WorkerFact.ALARMED, event.code, event.message, out)
+            worker.returning = event.returning
+
+    def stop_requested(self, event: WorkerStopRequested, now_ms: int, out: list[Command]) -> None:
+        """Drain the worker; stop it when it is empty or its grace is over."""
+        worker = self._fleet.get(event.worker_id)
+        if worker is None:
+            return
+        if worker.status is not WorkerStatus.DEAD:
+            worker.status = following(worker.status, WorkerFact.DRAIN_REQUESTED)
+        worker.returning = False
+        # A second request may shorten the grace, never lengthen it.
+        until_ms = max(1, now_ms + event.grace_ms)
+        worker.stop_at_ms = min(worker.stop_at_ms, until_ms) if worker.stop_at_ms else until_ms
+        self.stop_if_drained(worker, now_ms, out)
+
+    def stop_if_drained(self, worker: Worker, now_ms: int, out: list[Command]) -> None:
+        """Stop a draining worker that is empty or out of grace; harmless for any other."""
+        if not worker.stop_at_ms or (worker.running and now_ms < worker.stop_at_ms):
+            return
+        self._dispatcher.give_up_on(worker, "rustbee_stopped", f"{worker.worker_id} was stopped", out)
+        out.append(StopWorker(worker.worker_id, worker.host, worker.direct))
+
+    def gone(self, event: WorkerGone, out: list[Command]) -> None:
+        """Forget a worker whose process has ended; its tasks move on."""
+        worker = self._fleet.get(event.worker_id)
+        self._memory.release(event.worker_id)
+        if worker is None:
+            return
+        if not worker.stop_at_ms:
+            out.append(RaiseAlarm(worker.worker_id, "rustbee_exited", event.reason))
+        self._dispatcher.give_up_on(worker, "rustbee_exited", event.reason, out)
+        self._fleet.remove(worker.worker_id)
+        out.append(ForgetWorker(worker.worker_id))
+
+    def look_at_leases(self, now_ms: int, out: list[Command]) -> None:
+        """Suspect the overdue, bury the expired, stop the drained."""
+        for worker in list(self._fleet):
+            if worker.status is not WorkerStatus.DEAD:
+                fact = lease_fact(now_ms - worker.last_waggle_ms, worker.interval_ms)
+                if fact is WorkerFact.LEASE_EXPIRED:
+                    words = f"no waggle from {worker.worker_id} for {now_ms - worker.last_waggle_ms} ms"
+                    out.append(RaiseAlarm(worker.worker_id, "lease_expired", words))
+                    self._bury(worker, fact, "lease_expired", words, out)
+                elif fact is not None:
+                    worker.status = following(worker.status, fact)
+            self.stop_if_drained(worker, now_ms, out)
+
+    def _reported(self, worker: Worker, now_ms: int, out: list[Command], *, ready: bool) -> None:
+        fact = WorkerFact.REPORTED_READY if ready else WorkerFact.REPORTED_STARTING
+        worker.status = following(worker.status, fact)
+        worker.interval_ms = REST_INTERVAL_MS if ready else STARTING_INTERVAL_MS
+        worker.returning = False
+        if ready:
+            self._memory.settled(worker.worker_id)
+            self._dispatcher.serve(worker.model, now_ms, out)
+
+    def _bury(self, worker: Worker, fact: WorkerFact, code: str, message: str, out: list[Command]) -> None:
+        worker.status = following(worker.status, fact)
+        self._dispatcher.give_up_on(worker, code, message, out)

@@ -1,0 +1,77 @@
+"""The whole control plane as one pure machine: an event and the time go in, commands come out."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from swarmesh.core.commands import Command
+from swarmesh.core.dispatch import QUEUE_MAX_PER_KEY, Dispatcher
+from swarmesh.core.events import (
+    Event,
+    HostProbed,
+    SpawnFailed,
+    SpawnRequested,
+    StreamBroke,
+    StreamEnded,
+    TaskCancelled,
+    TaskSubmitted,
+    Ticked,
+    WorkerAlarmed,
+    WorkerGone,
+    WorkerRegistered,
+    WorkerStopRequested,
+    WorkerWaggled,
+)
+from swarmesh.core.fleet import Fleet
+from swarmesh.core.memory import MemoryBooks
+from swarmesh.core.roster import Roster
+
+
+class Swarm:
+    """All mutable state of the control plane. One thread calls `handle`; others may only read.
+
+    Time is an int in ms from any steady origin, never smaller than at the call before.
+    """
+
+    def __init__(self, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY) -> None:
+        self.fleet = Fleet()
+        self.memory = MemoryBooks()
+        self.dispatcher = Dispatcher(self.fleet, queue_max_per_key=queue_max_per_key)
+        self.roster = Roster(self.fleet, self.memory, self.dispatcher)
+
+    def handle(  # noqa: C901, PLR0912 - one case per kind of fact, one line each; splitting would hide the list
+        self, event: Event, now_ms: int
+    ) -> list[Command]:
+        """Take one fact in and return what is to be done about it, in order."""
+        out: list[Command] = []
+        match event:  # The most frequent first: matching is sequential.
+            case TaskSubmitted():
+                self.dispatcher.submitted(event, now_ms, out)
+            case StreamEnded():
+                self.dispatcher.ended(event, now_ms, out)
+            case WorkerWaggled():
+                self.roster.waggled(event, now_ms, out)
+            case StreamBroke():
+                self.dispatcher.broke(event, now_ms, out)
+            case TaskCancelled():
+                self.dispatcher.cancelled(event, now_ms, out)
+            case Ticked():
+                self.roster.look_at_leases(now_ms, out)
+                self.dispatcher.lose_patience(now_ms, out)
+            case WorkerRegistered():
+                self.roster.registered(event, now_ms, out)
+            case WorkerAlarmed():
+                self.roster.alarmed(event, out)
+            case WorkerStopRequested():
+                self.roster.stop_requested(event, now_ms, out)
+            case WorkerGone():
+                self.roster.gone(event, out)
+            case HostProbed():
+                self.memory.probed(event.host, event.total_mib, event.available_mib)
+            case SpawnRequested():
+                self.roster.spawn_requested(event, now_ms, out)
+            case SpawnFailed():
+                self.roster.spawn_failed(event, out)
+            case _:
+                assert_never(event)
+        return out

@@ -1,0 +1,93 @@
+"""One task as the core sees it: sizes and places, never its text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId, WorkerId
+
+
+class TaskStatus(StrEnum):
+    """Where a task is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """True when nothing can happen to the task any more."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELLED})
+
+
+class TaskFact(StrEnum):
+    """What can happen to a task."""
+
+    DISPATCHED = "dispatched"
+    REQUEUED = "requeued"
+    ENDED = "ended"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TASK_TABLE: dict[tuple[TaskStatus, TaskFact], TaskStatus] = {
+    (TaskStatus.QUEUED, TaskFact.DISPATCHED): TaskStatus.RUNNING,
+    (TaskStatus.QUEUED, TaskFact.FAILED): TaskStatus.FAILED,
+    (TaskStatus.QUEUED, TaskFact.CANCELLED): TaskStatus.CANCELLED,
+    (TaskStatus.RUNNING, TaskFact.REQUEUED): TaskStatus.QUEUED,
+    (TaskStatus.RUNNING, TaskFact.ENDED): TaskStatus.DONE,
+    (TaskStatus.RUNNING, TaskFact.FAILED): TaskStatus.FAILED,
+    (TaskStatus.RUNNING, TaskFact.CANCELLED): TaskStatus.CANCELLED,
+}
+
+
+class IllegalTransitionError(ValueError):
+    """A fact that cannot happen in this state; the state is left as it was."""
+
+
+@dataclass(slots=True)
+class Task:
+    """A task between its submission and its end; final tasks leave the core.
+
+    Attributes:
+        durable: The task is in the hivecomb, so its changes must be recorded there.
+        prompt_chars: Length of the prompt in characters, the base of the predicted work.
+        max_tokens: Upper bound of generated tokens, 0 when the client set none.
+        attempt: How often the task was dispatched; names the stream that may speak for it.
+        tried: Workers that failed it, never picked again for this task.
+        charge: Predicted work in token-equivalents on the ledger of ``worker_id``.
+    """
+
+    task_id: TaskId
+    model: ModelName
+    priority: Priority
+    key_id: KeyId
+    durable: bool
+    prompt_chars: int
+    max_tokens: int
+    submitted_at_ms: int
+    status: TaskStatus = TaskStatus.QUEUED
+    attempt: int = 0
+    worker_id: WorkerId | None = None
+    queued_at_ms: int = 0
+    queue_ms: int = 0
+    charge: float = 0.0
+    tried: set[WorkerId] = field(default_factory=set)
+
+    def apply(self, fact: TaskFact) -> None:
+        """Move to the next state.
+
+        Raises:
+            IllegalTransitionError: The table has no such move; nothing changed.
+        """
+        following = TASK_TABLE.get((self.status, fact))
+        if following is None:
+            raise IllegalTransitionError(f"task {self.task_id} is {self.status} and cannot be {fact}")
+        self.status = following

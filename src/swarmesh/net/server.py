@@ -1,0 +1,266 @@
+"""The server side of HTTP/1.1: strict, bounded, one protocol object per connection and no task per request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import httptools
+import msgspec
+
+from swarmesh.core.errors import BadInputError, BodyTooLargeError, HeadTooLargeError, RequestTimeoutError, SwarmeshError
+from swarmesh.net.exchange import Exchange
+from swarmesh.net.request import Request
+from swarmesh.wire.http1 import HEAD_BYTES_MAX, Headers
+
+Application = Callable[[Exchange], None]
+
+PIPELINED_MAX: Final = 8
+"""Requests of one connection that may wait for the one before; then its reading pauses."""
+SWEEP_INTERVAL_S: Final = 1.0
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one client may cost; bytes and seconds."""
+
+    head_bytes_max: int = HEAD_BYTES_MAX
+    body_bytes_max: int = 10 * 1024 * 1024
+    receive_timeout_s: float = 10.0
+    idle_timeout_s: float = 120.0
+
+
+class HttpServer:
+    """Connections of one listening socket, with the clock that bounds their waiting."""
+
+    def __init__(self, application: Application, limits: Limits | None = None) -> None:
+        self.application = application
+        self.limits = limits or Limits()
+        self.connections: set[ServerConnection] = set()
+        self._loop = asyncio.get_running_loop()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, *, host: str = "", port: int = 0, path: str = "") -> None:
+        """Listen on a unix socket (``path``) or on TCP.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        if path:
+            self._server = await self._loop.create_unix_server(self._connection, path)
+        else:
+            self._server = await self._loop.create_server(self._connection, host, port, backlog=1024)
+        self._sweep = self._loop.call_later(SWEEP_INTERVAL_S, self._look_at_waiting)
+
+    @property
+    def port(self) -> int:
+        """The TCP port that was bound."""
+        assert self._server is not None, "the server listens"
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def stop_listening(self) -> None:
+        """Take no new connections; those that are open go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def close(self) -> None:
+        """Close every connection; answers that are not finished are cut."""
+        self.stop_listening()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+
+    def _connection(self) -> ServerConnection:
+        return ServerConnection(self)
+
+    def _look_at_waiting(self) -> None:
+        now_s = self._loop.time()
+        for connection in list(self.connections):
+            connection.check_deadlines(now_s)
+        self._sweep = self._loop.call_later(SWEEP_INTERVAL_S, self._look_at_waiting)
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client's connection. httptools calls the ``on_*`` methods while it parses."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._active: Exchange | None = None
+        self._waiting: deque[Request] = deque()
+        self._refusal: SwarmeshError | None = None
+        self._over_limit: SwarmeshError | None = None
+        self._since_s = self._loop.time()
+        self._start_message()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport; asyncio has set TCP_NODELAY."""
+        self._transport = transport  # type: ignore[assignment]  # Both loops hand stream protocols a Transport.
+        self._server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The client left; whoever answers it is told."""
+        self._server.connections.discard(self)
+        self._transport = None
+        self._waiting.clear()
+        active, self._active = self._active, None
+        if active is not None:
+            active.aborted()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a head that grows beyond its limit, or is no HTTP, ends the connection with an answer."""
+        if self._refusal is not None:
+            return
+        if not self._in_body:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(BadInputError("this server does not switch protocols"))
+        except httptools.HttpParserError as error:
+            self._refuse(self._over_limit or BadInputError(f"the request is not valid HTTP/1.1: {error}"))
+        else:
+            if not self._in_body and self._head_bytes > self._limits.head_bytes_max:
+                self._refuse(self._head_too_large())
+            elif self._active is None and self._waiting:
+                self._answer_next()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly."""
+        if self._active is not None:
+            self._active.writing_paused(True)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        if self._active is not None:
+            self._active.writing_paused(False)
+
+    # httptools' side
+
+    def on_url(self, url: bytes) -> None:
+        """Part of the target, usually all of it."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole; what announces too large a body is refused before it comes."""
+        self._in_body = True
+        if self._head_bytes > self._limits.head_bytes_max and not self._head_fits():
+            self._stop(self._head_too_large())
+        for name, value in self._headers:
+            if name == b"content-length" and int(value) > self._limits.body_bytes_max:
+                self._stop(self._too_large())
+        if self._expects_continue and self._active is None:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body, without its framing."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes_max:
+            self._stop(self._too_large())
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole; it is answered when the parser has returned, or after the one before."""
+        request = Request(self._parser.get_method().decode(), self._target, self._headers)
+        request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        request.keep_alive = self._parser.should_keep_alive()
+        request.http_1_0 = self._parser.get_http_version() == "1.0"
+        self._start_message()
+        self._waiting.append(request)
+        if len(self._waiting) >= PIPELINED_MAX and self._transport is not None:
+            self._transport.pause_reading()
+
+    # the exchange's side
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def exchange_finished(self, *, keep_alive: bool) -> None:
+        """The present answer is whole; go on with the next request, or close."""
+        self._active = None
+        self._since_s = self._loop.time()
+        if self._transport is None:
+            return
+        if not keep_alive:
+            self._transport.close()
+        elif self._waiting:
+            # From the loop, not from here: a pipeline of a thousand answers must not nest a thousand calls.
+            self._loop.call_soon(self._answer_next)
+
+    def abort(self) -> None:
+        """Close without waiting for what is still to be sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def check_deadlines(self, now_s: float) -> None:
+        """Refuse a request that takes too long to arrive; close a connection nobody uses."""
+        if self._active is not None or self._waiting or self._refusal is not None:
+            return
+        waited_s = now_s - self._since_s
+        if self._head_bytes or self._in_body:
+            if waited_s > self._limits.receive_timeout_s:
+                self._refuse(RequestTimeoutError(f"no whole request within {self._limits.receive_timeout_s:g} s"))
+        elif waited_s > self._limits.idle_timeout_s and self._transport is not None:
+            self._transport.close()
+
+    # inside
+
+    def _start_message(self) -> None:
+        self._target = b""
+        self._headers: Headers = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._in_body = False
+        self._expects_continue = False
+
+    def _answer_next(self) -> None:
+        if self._active is None and self._waiting and self._transport is not None:
+            exchange = Exchange(self._waiting.popleft(), self)
+            if len(self._waiting) == PIPELINED_MAX - 1:
+                self._transport.resume_reading()
+            self._active = exchange
+            self._server.application(exchange)
+
+    def _head_fits(self) -> bool:
+        # The count so far may hold part of the body that came in the same read.
+        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        return size <= self._limits.head_bytes_max
+
+    def _head_too_large(self) -> HeadTooLargeError:
+        return HeadTooLargeError(f"the headers are larger than {self._limits.head_bytes_max} bytes")
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"the body is larger than {self._limits.body_bytes_max} bytes")
+
+    def _stop(self, error: SwarmeshError) -> None:
+        # httptools turns whatever is raised in a callback into an error of its own; this one says why.
+        self._over_limit = error
+        raise error
+
+    def _refuse(self, error: SwarmeshError) -> None:
+        self._refusal = error
+        if self._active is not None:
+            self.abort()
+            return
+        request = Request("", self._target, [])
+        request.keep_alive = False
+        self._active = exchange = Exchange(request, self)
+        exchange.fail(error, keep_alive=False)

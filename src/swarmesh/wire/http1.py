@@ -1,0 +1,202 @@
+r"""HTTP/1.1 as bytes: rendering heads, reading response heads, finding where a body ends.
+
+Request heads are read by httptools in `net`; what is here serves the other direction. Bodies are forwarded as they
+come, so the end is found by counting; looking for ``0\\r\\n\\r\\n`` would be fooled by a body that contains it.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from swarmesh.core.errors import EngineError
+
+HEAD_BYTES_MAX: Final = 16 * 1024
+CHUNK_LINE_BYTES_MAX: Final = 1024
+
+Headers = list[tuple[bytes, bytes]]
+
+HOP_BY_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)
+
+REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+def status_line(status: int) -> bytes:
+    """``HTTP/1.1 404 Not Found`` with its line end."""
+    return b"HTTP/1.1 %d %s\r\n" % (status, REASONS.get(status, b"Unknown"))
+
+
+def render_head(first_line: bytes, headers: Headers) -> bytes:
+    """A head with its blank line; names and values must have been validated by whoever made them."""
+    return first_line + b"".join([b"%s: %s\r\n" % header for header in headers]) + b"\r\n"
+
+
+def request_head(method: bytes, target: bytes, headers: Headers) -> bytes:
+    """A request head with its blank line."""
+    return render_head(b"%s %s HTTP/1.1\r\n" % (method, target), headers)
+
+
+class Framer(Protocol):
+    """Finds the end of one body."""
+
+    def feed(self, data: bytes, payload: list[bytes] | None = None) -> int:
+        """Count ``data``; the index just past the body's end in it, or -1 when more must come.
+
+        ``payload``, when given, receives the body without its framing.
+
+        Raises:
+            EngineError: The framing is broken.
+        """
+
+
+class LengthFramer:
+    """A body of a length that was announced."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    def feed(self, data: bytes, payload: list[bytes] | None = None) -> int:
+        """See `Framer`."""
+        size = len(data)
+        if size < self._left:
+            self._left -= size
+            if payload is not None:
+                payload.append(data)
+            return -1
+        end, self._left = self._left, 0
+        if payload is not None:
+            payload.append(data[:end])
+        return end
+
+
+class ChunkedFramer:
+    """A body in chunks (RFC 9112 section 7.1); trailers are passed over."""
+
+    __slots__ = ("_in_trailers", "_left", "_line")
+
+    def __init__(self) -> None:
+        self._left = 0  # Bytes to come of the present chunk, its line end included.
+        self._line = b""
+        self._in_trailers = False
+
+    def feed(self, data: bytes, payload: list[bytes] | None = None) -> int:
+        """See `Framer`."""
+        position, size = 0, len(data)
+        while position < size:
+            if self._left:
+                step = min(self._left, size - position)
+                if payload is not None and self._left > 2:
+                    payload.append(data[position : position + min(step, self._left - 2)])
+                self._left -= step
+                position += step
+                continue
+            line_end = data.find(b"\n", position)
+            if line_end < 0:
+                self._line += data[position:]
+                if len(self._line) > CHUNK_LINE_BYTES_MAX:
+                    raise EngineError("a chunk line has no end")
+                return -1
+            line = (self._line + data[position:line_end]).rstrip(b"\r")
+            self._line = b""
+            position = line_end + 1
+            if self._take_line(line):
+                return position
+        return -1
+
+    def _take_line(self, line: bytes) -> bool:
+        if self._in_trailers:
+            return not line
+        size = parse_hex(line.partition(b";")[0].strip())
+        if size:
+            self._left = size + 2
+        else:
+            self._in_trailers = True
+        return False
+
+
+class CloseFramer:
+    """A body that lasts until the connection is closed."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes, payload: list[bytes] | None = None) -> int:
+        """See `Framer`; never finds an end."""
+        if payload is not None:
+            payload.append(data)
+        return -1
+
+
+def parse_hex(text: bytes) -> int:
+    """A chunk size; ``int(x, 16)`` alone would also take signs, blanks and underscores."""
+    if not text or len(text) > 15 or text.strip(b"0123456789abcdefABCDEF"):
+        raise EngineError(f"{text[:32]!r} is no chunk size")
+    return int(text, 16)
+
+
+class ResponseHead:
+    """The head of a response and how its body ends.
+
+    Attributes:
+        headers: Names in lower case, in order.
+        framer: Finds the end of the body; None when there is none.
+        until_close: The body ends with the connection, which therefore cannot be used again.
+    """
+
+    __slots__ = ("framer", "headers", "keep_alive", "status", "until_close")
+
+    def __init__(self, status: int, headers: Headers, *, keep_alive: bool) -> None:
+        self.status = status
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.until_close = False
+        self.framer = self._framer()
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its name in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def _framer(self) -> Framer | None:
+        if self.status in {204, 304} or self.status < 200:
+            return None
+        coding = self.header(b"transfer-encoding")
+        if coding is not None and coding.lower().endswith(b"chunked"):
+            return ChunkedFramer()
+        length = self.header(b"content-length")
+        if length is not None:
+            if not length.isdigit():
+                raise EngineError(f"content-length {length[:32]!r} is no number")
+            return LengthFramer(int(length)) if int(length) else None
+        self.until_close = True
+        self.keep_alive = False
+        return CloseFramer()
+
+
+def parse_response_head(data: bytes) -> ResponseHead:
+    """Read a head without its blank line.
+
+    Raises:
+        EngineError: It is not HTTP/1.x.
+    """
+    lines = data.split(b"\r\n")
+    version, _, rest = lines[0].partition(b" ")
+    code = rest[:3]
+    if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3:
+        raise EngineError(f"{lines[0][:64]!r} is no status line")
+    headers: Headers = []
+    keep_alive = version != b"HTTP/1.0"
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip():
+            raise EngineError(f"{line[:64]!r} is no header")
+        name, value = name.lower(), value.strip()
+        if name == b"connection":
+            keep_alive = b"close" not in value.lower()
+        headers.append((name, value))
+    return ResponseHead(int(code), headers, keep_alive=keep_alive)

@@ -1,0 +1,88 @@
+"""Server-sent events: rendering, and reading them from any cut of the byte stream.
+
+A token's ids travel in a comment line, ``: t 101,2045``. Every SSE client ignores comments, so the queen forwards
+the bytes untouched and can still resume by token ids.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from swarmesh.core.errors import EngineError
+
+EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Longest event that is read; an engine that sends more without a blank line is broken."""
+PING: Final = b": ping\n\n"
+DONE_MARK: Final = b"[DONE]"
+
+
+class SseEvent(msgspec.Struct, frozen=True):
+    """One event. ``name`` is empty for OpenAI's streams; ``token_ids`` come from the comment line."""
+
+    data: bytes
+    name: str = ""
+    seq: int | None = None
+    token_ids: tuple[int, ...] = ()
+
+
+def render(event: SseEvent) -> bytes:
+    """The event as bytes; its data must be one line, as JSON is."""
+    assert b"\n" not in event.data, "data of one event is one line"
+    lines = []
+    if event.seq is not None:
+        lines.append(b"id: %d\n" % event.seq)
+    if event.token_ids:
+        lines.append(b": t %s\n" % ",".join(map(str, event.token_ids)).encode())
+    if event.name:
+        lines.append(b"event: %s\n" % event.name.encode())
+    lines.append(b"data: %s\n\n" % event.data)
+    return b"".join(lines)
+
+
+class SseReader:
+    """Incremental reader. Comments other than token ids (pings) yield nothing."""
+
+    def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._event_bytes_max = event_bytes_max
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """Take bytes in and return the events they complete.
+
+        Raises:
+            EngineError: One event is longer than the limit.
+        """
+        self._buffer += data
+        *blocks, rest = bytes(self._buffer).replace(b"\r\n", b"\n").split(b"\n\n")
+        if len(rest) > self._event_bytes_max:
+            raise EngineError(f"an event of more than {self._event_bytes_max} bytes came without an end")
+        self._buffer = bytearray(rest)
+        return [event for block in blocks if (event := _read_block(block)) is not None]
+
+
+def _read_block(block: bytes) -> SseEvent | None:
+    data: list[bytes] = []
+    name = ""
+    seq: int | None = None
+    token_ids: tuple[int, ...] = ()
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode("utf-8", "replace")
+        elif field == b"id":
+            seq = int(value) if value.isdigit() else None
+        elif not field and value.startswith(b"t "):
+            token_ids = _read_ids(value[2:])
+    if not data and not name:
+        return None
+    return SseEvent(b"\n".join(data), name, seq, token_ids)
+
+
+def _read_ids(text: bytes) -> tuple[int, ...]:
+    parts = text.split(b",")
+    return tuple(int(part) for part in parts) if all(part.strip().isdigit() for part in parts) else ()
