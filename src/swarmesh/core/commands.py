@@ -22,11 +22,11 @@ class StartStream(msgspec.Struct, frozen=True, gc=False):
 
 
 class CancelStream(msgspec.Struct, frozen=True, gc=False):
-    """Stop the stream and let the engine know; no event is expected back."""
+    """The task is cancelled: stop its stream, if it has one, and let the engine know; no event is expected back."""
 
     task_id: TaskId
     attempt: int
-    worker_id: WorkerId
+    worker_id: WorkerId | None
 
 
 class BreakStream(msgspec.Struct, frozen=True, gc=False):

@@ -97,12 +97,11 @@ class Dispatcher:
         task = self.tasks.get(event.task_id)
         if task is None:
             return
-        worker_id = task.worker_id
-        if task.status is TaskStatus.RUNNING and worker_id is not None:
+        if task.status is TaskStatus.RUNNING:
             self._settle(task)
-            out.append(CancelStream(task.task_id, task.attempt, worker_id))
         else:
             self.queue.remove(task)
+        out.append(CancelStream(task.task_id, task.attempt, task.worker_id))
         self._finish(task, TaskFact.CANCELLED, out)
         self.serve(task.model, now_ms, out)
 

@@ -24,6 +24,7 @@ class Worker:
         backlog: Sum of the charges in ``running``.
         returning: Dead or starting, but expected back without anybody's help.
         stop_at_ms: When a draining worker is stopped although tasks still run there; 0 while it is not draining.
+        stop_asked_ms: When its processes were last asked to end; 0 before that.
         last_chosen: Serial number of its last dispatch; the tie-break, so that equals take turns.
     """
 
@@ -47,12 +48,13 @@ class Worker:
     backlog: float = 0.0
     returning: bool = False
     stop_at_ms: int = 0
+    stop_asked_ms: int = 0
     last_chosen: int = 0
 
     @property
     def may_serve(self) -> bool:
-        """Whether a task may wait for it: it serves, or will without anybody's help."""
-        return self.returning or self.status in _EXPECTED
+        """Whether a task may wait for it: it serves, or will without anybody's help, and nobody wants it gone."""
+        return not self.stop_at_ms and (self.returning or self.status in _EXPECTED)
 
     @property
     def slots_free(self) -> int:
@@ -68,8 +70,10 @@ class Fleet:
         self._by_model: dict[ModelName, dict[WorkerId, Worker]] = {}
 
     def add(self, worker: Worker) -> None:
-        """Take a worker in, in place of one with the same id."""
-        self.remove(worker.worker_id)
+        """Take a worker in, in place of one with the same id: it keeps that one's turn in every order."""
+        known = self._by_id.get(worker.worker_id)
+        if known is not None and known.model != worker.model:
+            self.remove(known.worker_id)
         self._by_id[worker.worker_id] = worker
         self._by_model.setdefault(worker.model, {})[worker.worker_id] = worker
 

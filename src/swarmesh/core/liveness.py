@@ -44,7 +44,8 @@ _S, _F = WorkerStatus, WorkerFact
 LIVENESS_TABLE: dict[tuple[WorkerStatus, WorkerFact], WorkerStatus] = {
     (_S.STARTING, _F.REPORTED_STARTING): _S.STARTING,
     (_S.STARTING, _F.REPORTED_READY): _S.HEALTHY,
-    (_S.STARTING, _F.SUSPECTED): _S.SUSPECT,
+    # Not a suspect, which would still get tasks: it never said that it can take any.
+    (_S.STARTING, _F.SUSPECTED): _S.STARTING,
     (_S.HEALTHY, _F.REPORTED_STARTING): _S.STARTING,
     (_S.HEALTHY, _F.REPORTED_READY): _S.HEALTHY,
     (_S.HEALTHY, _F.SUSPECTED): _S.SUSPECT,

@@ -29,6 +29,8 @@ REST_INTERVAL_MS = 30_000
 """Between waggles of a worker at rest (R-11)."""
 STARTING_INTERVAL_MS = 2_000
 """Between waggles of a worker that loads its model, so that it is used as soon as it is ready."""
+STOP_RETRY_MS = 30_000
+"""Between two demands to stop one worker."""
 
 
 class Roster:
@@ -65,8 +67,11 @@ class Roster:
     def spawn_failed(self, event: SpawnFailed, out: list[Command]) -> None:
         """Free what was promised and say so; whoever waits for the worker sees it disappear."""
         self._memory.release(event.worker_id)
-        if self._fleet.remove(event.worker_id) is not None:
+        worker = self._fleet.remove(event.worker_id)
+        if worker is not None:
             out.append(RaiseAlarm(event.worker_id, event.code, event.message))
+            # It may have registered, and been given tasks, before its start was found to have failed.
+            self._dispatcher.give_up_on(worker, event.code, event.message, out)
 
     def registered(self, event: WorkerRegistered, now_ms: int, out: list[Command]) -> None:
         """Take a worker in; one that comes back keeps its identity and its books."""
@@ -86,8 +91,13 @@ class Roster:
             last_waggle_ms=now_ms,
         )
         if known is not None:
-            worker.running, worker.backlog = known.running, known.backlog
             worker.status, worker.stop_at_ms = known.status, known.stop_at_ms
+            worker.stop_asked_ms, worker.last_chosen = known.stop_asked_ms, known.last_chosen
+            if known.model == worker.model:
+                worker.running, worker.backlog = known.running, known.backlog
+            else:
+                words = f"{known.worker_id} serves {worker.model} now"
+                self._dispatcher.give_up_on(known, "rustbee_changed", words, out)
         self._fleet.add(worker)
         self._reported(worker, now_ms, out, ready=event.ready)
 
@@ -120,15 +130,22 @@ class Roster:
         if worker.status is not WorkerStatus.DEAD:
             worker.status = following(worker.status, WorkerFact.DRAIN_REQUESTED)
         worker.returning = False
+        worker.stop_asked_ms = 0
         # A second request may shorten the grace, never lengthen it.
         until_ms = max(1, now_ms + event.grace_ms)
         worker.stop_at_ms = min(worker.stop_at_ms, until_ms) if worker.stop_at_ms else until_ms
         self.stop_if_drained(worker, now_ms, out)
 
     def stop_if_drained(self, worker: Worker, now_ms: int, out: list[Command]) -> None:
-        """Stop a draining worker that is empty or out of grace; harmless for any other."""
+        """Stop a draining worker that is empty or out of grace; harmless for any other.
+
+        Until its process is reported gone the wish is repeated every ``STOP_RETRY_MS``, in case it was lost.
+        """
         if not worker.stop_at_ms or (worker.running and now_ms < worker.stop_at_ms):
             return
+        if worker.stop_asked_ms and now_ms - worker.stop_asked_ms < STOP_RETRY_MS:
+            return
+        worker.stop_asked_ms = max(1, now_ms)
         self._dispatcher.give_up_on(worker, "rustbee_stopped", f"{worker.worker_id} was stopped", out)
         out.append(StopWorker(worker.worker_id, worker.host, worker.direct))
 
@@ -147,7 +164,7 @@ class Roster:
     def look_at_leases(self, now_ms: int, out: list[Command]) -> None:
         """Suspect the overdue, bury the expired, stop the drained."""
         for worker in list(self._fleet):
-            if worker.status is not WorkerStatus.DEAD:
+            if worker.status is not WorkerStatus.DEAD or worker.returning:
                 fact = lease_fact(now_ms - worker.last_waggle_ms, worker.interval_ms)
                 if fact is WorkerFact.LEASE_EXPIRED:
                     words = f"no waggle from {worker.worker_id} for {now_ms - worker.last_waggle_ms} ms"
@@ -160,6 +177,8 @@ class Roster:
     def _reported(self, worker: Worker, now_ms: int, out: list[Command], *, ready: bool) -> None:
         fact = WorkerFact.REPORTED_READY if ready else WorkerFact.REPORTED_STARTING
         worker.status = following(worker.status, fact)
+        if worker.stop_at_ms:  # It was dead when, or since, it was asked to stop; it comes back only to end.
+            worker.status = following(worker.status, WorkerFact.DRAIN_REQUESTED)
         worker.interval_ms = REST_INTERVAL_MS if ready else STARTING_INTERVAL_MS
         worker.returning = False
         if ready:
@@ -168,4 +187,5 @@ class Roster:
 
     def _bury(self, worker: Worker, fact: WorkerFact, code: str, message: str, out: list[Command]) -> None:
         worker.status = following(worker.status, fact)
+        worker.returning = False
         self._dispatcher.give_up_on(worker, code, message, out)

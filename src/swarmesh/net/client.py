@@ -11,7 +11,7 @@ from typing import Final
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.net.address import Address
 from swarmesh.net.upstream import UpstreamPool
-from swarmesh.wire.http1 import ChunkedFramer, CloseFramer, Framer, Headers, LengthFramer, ResponseHead, request_head
+from swarmesh.wire.http1 import Framer, Headers, ResponseHead, request_head
 
 BUFFERED_BYTES_MAX: Final = 256 * 1024
 """Unread bytes of one stream after which its reading pauses."""
@@ -47,7 +47,7 @@ class Response:
         """See `swarmesh.net.upstream.Sink`."""
         if head is not None:
             self.head = head
-            self._framer = _fresh_framer(head)
+            self._framer = head.fresh_framer()
         if data and self._framer is not None:
             payload: list[bytes] = []
             self._framer.feed(data, payload)
@@ -160,13 +160,3 @@ class HttpClient:
 
 def _no_pause(_paused: bool) -> None:  # noqa: FBT001 - the two states of one signal
     """An answer that came before its call was known cannot be paused; it is short."""
-
-
-def _fresh_framer(head: ResponseHead) -> Framer | None:
-    # The head's own framer has already counted these bytes; reading the payload needs one from the start.
-    if head.framer is None:
-        return None
-    if isinstance(head.framer, ChunkedFramer):
-        return ChunkedFramer()
-    length = head.header(b"content-length")
-    return LengthFramer(int(length)) if length and not head.until_close else CloseFramer()

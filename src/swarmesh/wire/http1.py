@@ -162,6 +162,12 @@ class ResponseHead:
                 return value
         return None
 
+    def fresh_framer(self) -> Framer | None:
+        """A framer that has counted nothing yet, for whoever reads the payload apart from who counts the bytes."""
+        if self.until_close:
+            return CloseFramer()
+        return self._framer()
+
     def _framer(self) -> Framer | None:
         if self.status in {204, 304} or self.status < 200:
             return None

@@ -1,0 +1,149 @@
+"""Feeds events to the core and does what it commands: the one place where decisions meet the world."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Protocol, assert_never
+
+from swarmesh.core.commands import (
+    BreakStream,
+    CancelStream,
+    Command,
+    FailTask,
+    ForgetWorker,
+    RaiseAlarm,
+    RecordTask,
+    RefuseSpawn,
+    SpawnWorker,
+    StartStream,
+    StopWorker,
+)
+from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.events import Event, StreamBroke
+from swarmesh.core.ids import Blame, TaskId
+from swarmesh.core.swarm import Swarm
+from swarmesh.queen.links import Links, WorkerLink
+
+
+class Runner(Protocol):
+    """Whoever carries a task's answer to its client. Nothing here may block or raise."""
+
+    def start(self, command: StartStream, link: WorkerLink) -> None:
+        """Open the stream; its end comes back as an event."""
+
+    def stop(self) -> None:
+        """Close the stream; the task is over, or goes elsewhere."""
+
+    def break_off(self, code: str, message: str) -> None:
+        """The worker is lost: close the stream and report ``StreamBroke`` with what was shown."""
+
+    def fail(self, error: SwarmeshError) -> None:
+        """Tell the client that the task ended in ``error``."""
+
+
+class Effects(Protocol):
+    """What the core can do to the world besides streams."""
+
+    def record_task(self, command: RecordTask) -> None:
+        """Write a durable task's state."""
+
+    def spawn_worker(self, command: SpawnWorker) -> None:
+        """Start a worker's process."""
+
+    def refuse_spawn(self, command: RefuseSpawn) -> None:
+        """Tell whoever asked."""
+
+    def stop_worker(self, command: StopWorker) -> None:
+        """End a worker's process; asked again every second until it is gone."""
+
+    def forget_worker(self, command: ForgetWorker) -> None:
+        """Strike it from the hivecomb."""
+
+    def raise_alarm(self, command: RaiseAlarm) -> None:
+        """Let people know."""
+
+
+class Driver:
+    """Owns the core. Everything runs on the event loop's thread; `post` may be called from within a command."""
+
+    def __init__(self, swarm: Swarm, links: Links) -> None:
+        self.swarm = swarm
+        self.links = links
+        self.effects: Effects | None = None
+        self._runners: dict[TaskId, Runner] = {}
+        self._events: deque[Event] = deque()
+        self._draining = False
+
+    def run(self, task_id: TaskId, runner: Runner, event: Event) -> None:
+        """Hand in a task together with whoever carries its answer."""
+        self._runners[task_id] = runner
+        self.post(event)
+
+    def forget(self, task_id: TaskId) -> None:
+        """The task is over for its runner."""
+        self._runners.pop(task_id, None)
+
+    def post(self, event: Event) -> None:
+        """Tell the core a fact and do what it commands, before returning (or right after the commands under way)."""
+        self._events.append(event)
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._events:
+                for command in self.swarm.handle(self._events.popleft(), now_ms()):
+                    self._execute(command)
+        finally:
+            self._draining = False
+
+    def _execute(self, command: Command) -> None:
+        match command:
+            case StartStream():
+                self._start(command)
+            case CancelStream():
+                if (runner := self._runners.pop(command.task_id, None)) is not None:
+                    runner.stop()
+            case BreakStream():
+                if (runner := self._runners.get(command.task_id)) is not None:
+                    runner.break_off(command.code, command.message)
+            case FailTask():
+                if (runner := self._runners.pop(command.task_id, None)) is not None:
+                    runner.fail(command.error)
+            case _:
+                self._affect(command)
+
+    def _affect(self, command: RecordTask | SpawnWorker | RefuseSpawn | StopWorker | ForgetWorker | RaiseAlarm) -> None:
+        assert self.effects is not None, "effects are wired before the first event"
+        match command:
+            case RecordTask():
+                self.effects.record_task(command)
+            case SpawnWorker():
+                self.effects.spawn_worker(command)
+            case RefuseSpawn():
+                self.effects.refuse_spawn(command)
+            case StopWorker():
+                self.effects.stop_worker(command)
+            case ForgetWorker():
+                self.links.remove(command.worker_id)
+                self.effects.forget_worker(command)
+            case RaiseAlarm():
+                self.effects.raise_alarm(command)
+            case _:
+                assert_never(command)
+
+    def _start(self, command: StartStream) -> None:
+        runner = self._runners.get(command.task_id)
+        link = self.links.get(command.worker_id)
+        if runner is None:
+            return  # The client left while the command was on its way; its cancellation follows.
+        if link is None:
+            words = f"the way to {command.worker_id} is not known"
+            self.post(StreamBroke(command.task_id, command.attempt, Blame.WORKER, False, "no_link", words))
+            return
+        runner.start(command, link)
+
+
+def now_ms() -> int:
+    """The core's clock: milliseconds that never go back."""
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,95 @@
+"""Who is asking: every request shows a key, and nothing is open without one (R-28)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from swarmesh.config.worker_key import worker_of_key
+from swarmesh.core.errors import ForbiddenError, UnauthorizedError
+from swarmesh.core.ids import KeyId
+from swarmesh.store.records import KeyRecord
+
+KEY_PREFIX: Final = "sk-swarmesh-"
+
+
+class Role(StrEnum):
+    """What a key opens."""
+
+    ADMIN = "admin"
+    CLIENT = "client"
+    WORKER = "worker"
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """Whoever showed a valid key. ``worker_id`` is set for workers, who may speak only for themselves."""
+
+    key_id: KeyId
+    role: Role
+    worker_id: str = ""
+
+    def must_be(self, *roles: Role) -> None:
+        """Let only these roles go on.
+
+        Raises:
+            ForbiddenError: The key is valid but not for this.
+        """
+        if self.role not in roles:
+            raise ForbiddenError(f"a {self.role} key may not do this", hint="Use the admin key of this swarmesh.")
+
+    def must_speak_for(self, worker_id: str) -> None:
+        """Let an admin go on, and a worker that reports about itself.
+
+        Raises:
+            ForbiddenError: A worker's key was used for another worker, or a client's for any.
+        """
+        self.must_be(Role.ADMIN, Role.WORKER)
+        if self.role is Role.WORKER and worker_id != self.worker_id:
+            raise ForbiddenError(f"the key of {self.worker_id} does not speak for {worker_id}")
+
+
+def new_key() -> str:
+    """A fresh API key: 256 bits, so that a plain hash of it is safe to keep."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def key_hash(key: str) -> bytes:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+class KeyRing:
+    """Keys by their hash. A look-up by digest leaks nothing about the key; the last compare is constant-time."""
+
+    def __init__(self, records: Iterable[KeyRecord], worker_secret: bytes) -> None:
+        self._by_hash = {
+            record.sha256: (record.sha256, Identity(KeyId(record.key_id), Role(record.role))) for record in records
+        }
+        self._worker_secret = worker_secret
+
+    def identify(self, authorization: bytes | None) -> Identity:
+        """The identity behind an Authorization header.
+
+        Raises:
+            UnauthorizedError: There is none, or its key is not known.
+        """
+        if authorization is None:
+            raise UnauthorizedError("the request has no Authorization header")
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise UnauthorizedError("the Authorization header is not of the form 'Bearer KEY'")
+        token = token.strip()
+        digest = hashlib.sha256(token).digest()
+        found = self._by_hash.get(digest)
+        if found is not None and hmac.compare_digest(found[0], digest):
+            return found[1]
+        worker_id = worker_of_key(self._worker_secret, token.decode("latin-1"))
+        if worker_id is None:
+            raise UnauthorizedError("the API key is not known here")
+        return Identity(KeyId(f"worker:{worker_id}"), Role.WORKER, worker_id)

@@ -1,0 +1,103 @@
+"""How the queen reaches each worker: an address, pooled connections, and what has to be said to be let in."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from swarmesh.core.ids import WorkerId
+from swarmesh.net.address import Address, parse_address
+from swarmesh.net.upstream import Sink, UpstreamCall, UpstreamPool
+from swarmesh.wire.http1 import Headers, request_head
+
+AGENT_IDLE_TTL_S: Final = 3600.0
+"""Our own agents keep idle connections open; a dead agent closes them."""
+FOREIGN_IDLE_TTL_S: Final = 4.0
+"""Other servers close idle connections, uvicorn after 5 s."""
+
+
+class Dialect(StrEnum):
+    """What a worker understands."""
+
+    AGENT = "agent"
+    """Our agent: ``/execute`` and OpenAI's routes, numbered events, token ids."""
+    OPENAI = "openai"
+    """A server that was adopted: OpenAI's routes only."""
+
+
+class WorkerLink:
+    """The way to one worker.
+
+    Attributes:
+        remote_model: What the worker itself calls the model; empty when it goes by our name.
+    """
+
+    def __init__(
+        self, worker_id: WorkerId, location: str, *, dialect: Dialect, key: str = "", remote_model: str = ""
+    ) -> None:
+        self.worker_id = worker_id
+        self.address: Address = parse_address(location)
+        self.dialect = dialect
+        self.key = key
+        self.remote_model = remote_model
+        ttl_s = AGENT_IDLE_TTL_S if dialect is Dialect.AGENT else FOREIGN_IDLE_TTL_S
+        self._pool = UpstreamPool(self.address, idle_ttl_s=ttl_s)
+        self._prefixes: dict[bytes, bytes] = {}
+        self.id_header = worker_id.encode()
+
+    @property
+    def auth_headers(self) -> Headers:
+        """What lets the queen in."""
+        return [(b"authorization", b"Bearer " + self.key.encode())] if self.key else []
+
+    def post(self, target: bytes, body: bytes, task_id: str, attempt: int, sink: Sink) -> UpstreamCall:
+        """Send one task; the head was rendered once per target but for its three changing values."""
+        prefix = self._prefixes.get(target) or self._render_prefix(target)
+        payload = b"%sx-swarmesh-task: %s\r\nx-swarmesh-attempt: %d\r\ncontent-length: %d\r\n\r\n%s" % (
+            prefix,
+            task_id.encode(),
+            attempt,
+            len(body),
+            body,
+        )
+        return self._pool.request(payload, sink)
+
+    def close(self) -> None:
+        """Close idle connections; streams that run end by themselves."""
+        self._pool.close()
+
+    def _render_prefix(self, target: bytes) -> bytes:
+        headers: Headers = [
+            (b"host", self.address.authority),
+            *self.auth_headers,
+            (b"content-type", b"application/json"),
+        ]
+        prefix = request_head(b"POST", self.address.prefix.encode() + target, headers)[:-2]
+        self._prefixes[target] = prefix
+        return prefix
+
+
+class Links:
+    """The links of all known workers."""
+
+    def __init__(self) -> None:
+        self._links: dict[WorkerId, WorkerLink] = {}
+
+    def put(self, link: WorkerLink) -> None:
+        """Take a link in; the one before is dropped unless it leads to the same place."""
+        known = self._links.get(link.worker_id)
+        if known is not None:
+            if (known.address, known.key) == (link.address, link.key):
+                return
+            known.close()
+        self._links[link.worker_id] = link
+
+    def get(self, worker_id: WorkerId) -> WorkerLink | None:
+        """The way to a worker, if one is known."""
+        return self._links.get(worker_id)
+
+    def remove(self, worker_id: WorkerId) -> None:
+        """Forget the way to a worker."""
+        link = self._links.pop(worker_id, None)
+        if link is not None:
+            link.close()

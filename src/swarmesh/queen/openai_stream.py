@@ -1,0 +1,91 @@
+"""Nectarflows on a server that was adopted: our submission as a chat request, its chunks as our events."""
+
+from __future__ import annotations
+
+import msgspec
+
+from swarmesh.core.errors import TaskRefusedError
+from swarmesh.wire.errors import ErrorBody
+from swarmesh.wire.flow import DoneData, ErrorData, Submission, TokenData, Usage
+from swarmesh.wire.sse import DONE_MARK, SseEvent
+
+
+class _Delta(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    delta: _Delta = _Delta()
+    finish_reason: str | None = None
+
+
+class _UpstreamError(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
+class _Chunk(msgspec.Struct, frozen=True):
+    choices: list[_Choice] = []
+    usage: Usage | None = None
+    error: _UpstreamError | None = None
+
+
+_decoder = msgspec.json.Decoder(_Chunk)
+
+
+def chat_body(submission: Submission, model: str) -> bytes:
+    """The chat request that says what the submission says; usage is asked for.
+
+    Raises:
+        TaskRefusedError: It has an ``input``, which only a rustbee of the user's own class understands.
+    """
+    if submission.input is not None:
+        raise TaskRefusedError("'input' needs a rustbee of type python; this modelcell is served by an OpenAI server")
+    messages: object = submission.messages or [{"role": "user", "content": submission.prompt}]
+    optional = {
+        "max_tokens": submission.max_tokens,
+        "temperature": submission.temperature,
+        "top_p": submission.top_p,
+        "seed": submission.seed,
+        "stop": submission.stop,
+    }
+    return msgspec.json.encode(
+        {
+            "model": model,
+            "messages": messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **{name: value for name, value in optional.items() if value is not None},
+        }
+    )
+
+
+class OpenAiStream:
+    """Turns one chat stream into our events; counts tokens itself where the server tells no usage."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        self._pieces = 0
+
+    def translate(self, event: SseEvent) -> list[SseEvent]:
+        """Our events for one of theirs; ``done`` comes for their end mark, and only after a finish reason."""
+        if event.data == DONE_MARK:
+            return [self._done()] if self._finish_reason is not None else []
+        chunk = _decoder.decode(event.data)
+        if chunk.error is not None:
+            error = ErrorData(ErrorBody("engine_error", chunk.error.message or "the server reported an error"))
+            return [SseEvent(msgspec.json.encode(error), "error")]
+        self._usage = chunk.usage or self._usage
+        events = []
+        for choice in chunk.choices:
+            self._finish_reason = choice.finish_reason or self._finish_reason
+            if choice.delta.content:
+                self._pieces += 1
+                events.append(SseEvent(msgspec.json.encode(TokenData(choice.delta.content)), "token"))
+        return events
+
+    def _done(self) -> SseEvent:
+        usage = self._usage or Usage(0, self._pieces, self._pieces)
+        done = DoneData(self._job_id, self._finish_reason or "stop", usage)
+        return SseEvent(msgspec.json.encode(done), "done")

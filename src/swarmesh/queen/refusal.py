@@ -1,0 +1,66 @@
+"""An engine's answer of 400 and above, read whole and told in our envelope."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
+from swarmesh.wire.http1 import ResponseHead
+
+REFUSAL_BYTES_MAX: Final = 64 * 1024
+"""More of an error's body is not read for its message."""
+
+_WORKERS_FAULT = frozenset({401, 403, 502, 503, 504})
+"""The worker does not let the queen in, or cannot serve now: another one may."""
+
+
+class Refusal:
+    """Collects the body of one error answer.
+
+    Attributes:
+        status: The engine's HTTP status.
+    """
+
+    __slots__ = ("_framer", "_kept", "_payload", "status")
+
+    def __init__(self, head: ResponseHead) -> None:
+        self.status = head.status
+        self._framer = head.fresh_framer()
+        self._payload: list[bytes] = []
+        self._kept = 0
+
+    @property
+    def is_workers_fault(self) -> bool:
+        """Whether the same task may go well elsewhere."""
+        return self.status in _WORKERS_FAULT
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes of the answer, framing included."""
+        if self._framer is None or self._kept > REFUSAL_BYTES_MAX:
+            return
+        self._framer.feed(data, self._payload)
+        self._kept += len(data)
+
+    def error(self) -> SwarmeshError:
+        """What the engine said, with a code of ours; its own text stays the message."""
+        message = _message(b"".join(self._payload)) or f"the engine answered {self.status} and said nothing"
+        if self.status >= 500:
+            return EngineError(message, hint="The rustbee's log has more: its work directory is in SWARMESH_HOME.")
+        error = TaskRefusedError(message)
+        error.status = self.status
+        return error
+
+
+def _message(body: bytes) -> str:
+    try:
+        said: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body[:500].decode("utf-8", "replace").strip()
+    if isinstance(said, dict):
+        error = said.get("error", said)
+        if isinstance(error, dict):
+            error = error.get("message", error)
+        return str(error)[:2000]
+    return str(said)[:2000]

@@ -1,0 +1,150 @@
+"""OpenAI's requests as the relay reads them: an allow-list with ranges, the rest dropped at the door.
+
+What is only passed on (messages, tools, schemas) stays raw bytes; it is checked to be JSON and no more. Structs are
+mutable on purpose: the relay takes our own fields out before it encodes what the engine gets.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from swarmesh.core.ids import Priority
+from swarmesh.wire.flow import MaxTokens, StopList, StopText, Temperature
+
+ModelText = Annotated[str, msgspec.Meta(max_length=128)]
+Penalty = Annotated[float, msgspec.Meta(ge=-2.0, le=2.0)]
+Probability = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Choices = Annotated[int, msgspec.Meta(ge=1, le=16)]
+Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+MaxTokensSet = MaxTokens | None | UnsetType
+JsonSet = msgspec.Raw | UnsetType
+
+
+class StreamOptions(msgspec.Struct):
+    """Whether the last chunk of a stream tells the usage."""
+
+    include_usage: bool = False
+
+
+class Sampling(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What chat and plain completions have in common. UNSET and null both mean: not said."""
+
+    model: ModelText = ""
+    stream: bool | UnsetType | None = UNSET
+    stream_options: StreamOptions | UnsetType | None = UNSET
+    max_tokens: MaxTokensSet = UNSET
+    temperature: Temperature | UnsetType | None = UNSET
+    top_p: Probability | UnsetType | None = UNSET
+    n: Choices | UnsetType | None = UNSET
+    stop: StopText | StopList | UnsetType | None = UNSET
+    seed: Seed | UnsetType | None = UNSET
+    presence_penalty: Penalty | UnsetType | None = UNSET
+    frequency_penalty: Penalty | UnsetType | None = UNSET
+    logit_bias: JsonSet = UNSET
+    user: Annotated[str, msgspec.Meta(max_length=512)] | UnsetType | None = UNSET
+    # llama.cpp's and vLLM's own, which many clients send.
+    top_k: Annotated[int, msgspec.Meta(ge=-1, le=1000000)] | UnsetType | None = UNSET
+    min_p: Probability | UnsetType | None = UNSET
+    repeat_penalty: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] | UnsetType | None = UNSET
+    # Ours; never sent on.
+    priority: Priority | UnsetType = UNSET
+
+    def bound_tokens(self) -> int:
+        """The most tokens this request may write, 0 when it sets no bound."""
+        return self.max_tokens or 0
+
+    def choices(self) -> int:
+        """How many answers are asked for."""
+        return self.n or 1
+
+    def prompt_chars(self) -> int:
+        """Size of the prompt for the ledger's prediction; JSON's own characters count too, that close it need be."""
+        return 0
+
+
+class ChatRequest(Sampling, kw_only=True, omit_defaults=True):
+    """``POST /v1/chat/completions``."""
+
+    target: ClassVar[bytes] = b"/v1/chat/completions"
+
+    messages: msgspec.Raw
+    max_completion_tokens: MaxTokensSet = UNSET
+    logprobs: bool | UnsetType | None = UNSET
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | UnsetType | None = UNSET
+    response_format: JsonSet = UNSET
+    tools: JsonSet = UNSET
+    tool_choice: JsonSet = UNSET
+    parallel_tool_calls: bool | UnsetType | None = UNSET
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | UnsetType | None = UNSET
+    chat_template_kwargs: JsonSet = UNSET
+
+    def bound_tokens(self) -> int:
+        """See `Sampling.bound_tokens`; the newer name wins."""
+        return self.max_completion_tokens or self.max_tokens or 0
+
+    def prompt_chars(self) -> int:
+        """See `Sampling.prompt_chars`."""
+        return len(bytes(self.messages))
+
+
+class CompletionRequest(Sampling, kw_only=True, omit_defaults=True):
+    """``POST /v1/completions``."""
+
+    target: ClassVar[bytes] = b"/v1/completions"
+
+    prompt: msgspec.Raw
+    suffix: str | UnsetType | None = UNSET
+    echo: bool | UnsetType | None = UNSET
+    logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | UnsetType | None = UNSET
+
+    def prompt_chars(self) -> int:
+        """See `Sampling.prompt_chars`."""
+        return len(bytes(self.prompt))
+
+
+class EmbeddingRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """``POST /v1/embeddings``."""
+
+    target: ClassVar[bytes] = b"/v1/embeddings"
+
+    input: msgspec.Raw
+    model: ModelText = ""
+    encoding_format: Literal["float", "base64"] | UnsetType | None = UNSET
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=65536)] | UnsetType | None = UNSET
+    user: Annotated[str, msgspec.Meta(max_length=512)] | UnsetType | None = UNSET
+    priority: Priority | UnsetType = UNSET
+
+    def bound_tokens(self) -> int:
+        """An embedding costs about one written token however long its input is."""
+        return 1
+
+    def choices(self) -> int:
+        """An embedding request is one task."""
+        return 1
+
+    def prompt_chars(self) -> int:
+        """See `Sampling.prompt_chars`."""
+        return len(bytes(self.input))
+
+
+OpenAiRequest = ChatRequest | CompletionRequest | EmbeddingRequest
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """One model of ``GET /v1/models``."""
+
+    id: str
+    created: int
+    object: str = "model"
+    owned_by: str = "swarmesh"
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """``GET /v1/models``."""
+
+    data: list[ModelEntry]
+    object: str = "list"
