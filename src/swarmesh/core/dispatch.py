@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from swarmesh.core.commands import BreakStream, CancelStream, Command, FailTask, RecordTask, StartStream
@@ -16,7 +16,7 @@ from swarmesh.core.errors import (
 )
 from swarmesh.core.events import StreamBroke, StreamEnded, TaskCancelled, TaskSubmitted
 from swarmesh.core.fleet import Fleet, Worker
-from swarmesh.core.ids import Blame, ModelName, TaskId
+from swarmesh.core.ids import Blame, ModelName, TaskId, WorkerId
 from swarmesh.core.ledger import charge, settle
 from swarmesh.core.liveness import WorkerFact, following
 from swarmesh.core.queue import BroodQueue
@@ -27,9 +27,9 @@ QUEUE_MAX_PER_KEY: Final = 1_000
 MOVES_MAX: Final = 3
 """Times a task may be given to another worker after the first."""
 LOOK_AHEAD_MAX: Final = 64
-"""Waiting tasks looked at for one free slot; only those that failed elsewhere can block those behind them."""
+"""Waiting tasks that failed somewhere which are looked at for one free slot; the first untried one always is."""
 PATIENCE_MS: Final = 60_000
-"""How long an interactive task waits while no worker of its model is even expected back."""
+"""How long an interactive task waits while no worker that could take it is even expected back."""
 RETRY_AFTER_S: Final = 5
 
 
@@ -42,6 +42,7 @@ class Dispatcher:
         self._fleet = fleet
         self._queue_max_per_key = queue_max_per_key
         self._serial = 0
+        self._hopeless_since: dict[ModelName, int] = {}
 
     def submitted(self, event: TaskSubmitted, now_ms: int, out: list[Command]) -> None:
         """Start the task, queue it, or say why neither is possible."""
@@ -122,17 +123,20 @@ class Dispatcher:
             out.append(BreakStream(task_id, task.attempt, worker.worker_id, code, message))
 
     def lose_patience(self, now_ms: int, out: list[Command]) -> None:
-        """Fail interactive tasks that wait for a model nobody will serve; durable ones wait on."""
-        hopeless = {model for model, _ in self.queue.depths() if not self._expected(model)}
-        for model in hopeless:
-            for task in list(self.queue.waiting(model)):
-                if not task.durable and now_ms - task.queued_at_ms > PATIENCE_MS:
-                    self.queue.remove(task)
-                    self._finish(task, TaskFact.FAILED, out, self._no_rustbees(task))
+        """Fail interactive tasks that wait for a worker nobody expects; durable ones wait on."""
+        models = dict.fromkeys(model for model, _ in self.queue.depths())  # Not a set: order must not vary by run.
+        hopeless = (model for model in models if not self._expected(model))
+        self._hopeless_since = {model: self._hopeless_since.get(model, now_ms) for model in hopeless}
+        for model in models:
+            for task in [task for task in self.queue.waiting(model) if self._gives_up(task, now_ms)]:
+                self.queue.remove(task)
+                self._finish(task, TaskFact.FAILED, out, self._no_rustbees(task))
+            self.serve(model, now_ms, out)
 
     def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
-        # Nobody overtakes a task that already waits for the same model.
-        if self.queue.has(task.model):
+        # Nobody overtakes a task that could take the same slot; one that failed on whoever is free cannot.
+        first = next(self.queue.waiting(task.model), None)
+        if first is not None and not first.tried:
             return False
         decision = choose(self._fleet, task)
         if decision.chosen is None:
@@ -160,7 +164,9 @@ class Dispatcher:
         self.queue.push_front(task)
 
     def _next_placeable(self, model: ModelName) -> tuple[Task, Decision] | None:
-        for task in islice(self.queue.waiting(model), LOOK_AHEAD_MAX):
+        for place, task in enumerate(self.queue.waiting(model)):
+            if task.tried and place >= LOOK_AHEAD_MAX:
+                continue
             decision = choose(self._fleet, task)
             if decision.chosen is not None:
                 return task, decision
@@ -186,7 +192,10 @@ class Dispatcher:
 
     def _no_rustbees(self, task: Task) -> NoRustbeesAvailableError:
         owners = self._fleet.of_model(task.model)
-        states = ", ".join(f"{worker.worker_id} is {worker.status}" for worker in owners.values())
+        states = ", ".join(
+            f"{worker.worker_id} is {worker.status}" + (" and failed this task" if worker_id in task.tried else "")
+            for worker_id, worker in owners.items()
+        )
         return NoRustbeesAvailableError(
             f"no rustbee serves {task.model!r}" + (f": {states}" if states else ""),
             hint=f"'swarmesh spawn rustbee --modelcell {task.model}' starts one.",
@@ -201,13 +210,21 @@ class Dispatcher:
             return RustbeeLostError(f"{lost}; part of the answer was already sent")
         if task.attempt > MOVES_MAX:
             return RustbeeLostError(f"{lost}; given up after {task.attempt} attempts")
-        untried = (w for w in self._fleet.of_model(task.model).values() if w.worker_id not in task.tried)
-        if not any(worker.may_serve for worker in untried):
+        if not self._expected(task.model, task.tried):
             return RustbeeLostError(f"{lost}; no other rustbee serves {task.model!r}")
         return None
 
-    def _expected(self, model: ModelName) -> bool:
-        return any(worker.may_serve for worker in self._fleet.of_model(model).values())
+    def _gives_up(self, task: Task, now_ms: int) -> bool:
+        if task.durable:
+            return False
+        hopeless_since_ms = self._hopeless_since.get(task.model)
+        if hopeless_since_ms is None and (not task.tried or self._expected(task.model, task.tried)):
+            return False
+        return now_ms - max(task.queued_at_ms, hopeless_since_ms or 0) > PATIENCE_MS
+
+    def _expected(self, model: ModelName, tried: AbstractSet[WorkerId] = frozenset()) -> bool:
+        owners = self._fleet.of_model(model).values()
+        return any(worker.may_serve and worker.worker_id not in tried for worker in owners)
 
     def _running(self, task_id: TaskId, attempt: int) -> Task | None:
         # A stream of an earlier attempt may still be talking; only the newest speaks for the task.

@@ -69,9 +69,9 @@ class OpenAiStream:
         self._pieces = 0
 
     def translate(self, event: SseEvent) -> list[SseEvent]:
-        """Our events for one of theirs; ``done`` comes for their end mark, and only after a finish reason."""
+        """Our events for one of theirs; ``done`` comes for their end mark."""
         if event.data == DONE_MARK:
-            return [self._done()] if self._finish_reason is not None else []
+            return [self._done()]
         chunk = _decoder.decode(event.data)
         if chunk.error is not None:
             error = ErrorData(ErrorBody("engine_error", chunk.error.message or "the server reported an error"))

@@ -11,13 +11,14 @@ import msgspec
 from swarmesh.core.commands import StartStream
 from swarmesh.core.errors import SwarmeshError, TooManyStreamsError
 from swarmesh.core.events import StreamBroke, StreamEnded, TaskCancelled, TaskSubmitted
-from swarmesh.core.ids import Blame, KeyId, ModelName, Priority, TaskId
+from swarmesh.core.ids import Blame, Priority, TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.upstream import UpstreamCall
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.framing import Passage, passage_for
 from swarmesh.queen.journal import Journal
 from swarmesh.queen.keys import Identity
+from swarmesh.queen.known_models import KnownModels
 from swarmesh.queen.links import WorkerLink
 from swarmesh.queen.refusal import Refusal
 from swarmesh.wire.body import decode_body
@@ -37,9 +38,10 @@ class Relay:
         active: Answers that are queued or running.
     """
 
-    def __init__(self, driver: Driver, *, streams_max: int) -> None:
+    def __init__(self, driver: Driver, models: KnownModels, *, streams_max: int) -> None:
         self.active = 0
         self._driver = driver
+        self._models = models
         self._streams_max = streams_max
         self._prefix = secrets.token_hex(4)
         self._serial = itertools.count(1)
@@ -51,7 +53,7 @@ class Relay:
         """Whether this path is one of the hot routes."""
         return target in self._decoders
 
-    def take(self, exchange: Exchange, identity: Identity, *, model_known: bool = False) -> None:
+    def take(self, exchange: Exchange, identity: Identity) -> None:
         """Answer one request; every mistake in it becomes an error answer."""
         target = exchange.request.path
         try:
@@ -66,15 +68,16 @@ class Relay:
         priority = request.priority or Priority.MEDIUM
         request.priority = msgspec.UNSET
         exchange.request.body = b""  # The decoded form is all that is needed from here on.
+        model, known = self._models.resolve(request.model)
         task_id = TaskId(f"{self._prefix}-{next(self._serial)}")
         event = TaskSubmitted(
             task_id=task_id,
-            model=ModelName(request.model),
+            model=model,
             priority=priority,
-            key_id=KeyId(identity.key_id),
+            key_id=identity.key_id,
             prompt_chars=request.prompt_chars(),
             max_tokens=request.bound_tokens() * request.choices(),
-            model_known=model_known,
+            model_known=known,
         )
         self.active += 1
         self._driver.run(task_id, RelayedAnswer(self, self._driver, exchange, task_id, request), event)

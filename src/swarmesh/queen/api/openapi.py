@@ -1,0 +1,61 @@
+"""The OpenAPI document of the route table."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from swarmesh import __version__
+from swarmesh.queen.api.route import Route
+from swarmesh.wire.errors import ErrorEnvelope
+
+_PARAMETER = re.compile(r"{(\w+)}")
+
+
+def document(routes: list[Route]) -> dict[str, Any]:
+    """OpenAPI 3.1 for the routes; the shapes come from the very types that encode and decode them."""
+    types = [kind for route in routes for kind in (route.body, route.answer) if kind is not None]
+    schemas, components = msgspec.json.schema_components(
+        [*types, ErrorEnvelope], ref_template="#/components/schemas/{name}"
+    )
+    error = schemas[-1]
+    by_type = iter(schemas)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        body = next(by_type) if route.body is not None else None
+        answer = next(by_type) if route.answer is not None else {}
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, body, answer, error)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Swarmesh", "version": __version__},
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route, body: Any, answer: Any, error: Any) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', route.path.lower())}",
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in _PARAMETER.findall(route.path)
+        ],
+        "responses": {
+            str(route.status): {"description": "Done.", "content": _json(answer)},
+            "default": {"description": "An error.", "content": _json(error)},
+        },
+    }
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": _json(body)}
+    return operation
+
+
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}

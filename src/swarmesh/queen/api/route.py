@@ -1,0 +1,51 @@
+"""One row of the route table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from swarmesh.queen.keys import Identity, Role
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A method and a path, what goes in and what comes out.
+
+    Attributes:
+        handler: None for the routes that the relay answers; they are listed for the document only.
+        body: Type of the JSON body, None when there is none.
+        answer: Type of the JSON answer.
+        roles: Whose keys open it.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handler: Handler | None
+    answer: Any
+    body: Any = None
+    status: int = 200
+    roles: tuple[Role, ...] = (Role.ADMIN, Role.CLIENT)
+
+
+class JsonResponse(Response):
+    """A body that msgspec encodes."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The body's bytes."""
+        return msgspec.json.encode(content)
+
+
+def identity_of(request: Request) -> Identity:
+    """Who is asking; the front has checked the key."""
+    identity = request.state.identity
+    assert isinstance(identity, Identity), "the front identifies every request"
+    return identity

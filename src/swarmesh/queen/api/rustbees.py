@@ -1,0 +1,157 @@
+"""Routes about workers: what people ask (R-03, R-04), and what workers report (R-08, R-09, R-11, R-13)."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from swarmesh.core.errors import InvalidValueError
+from swarmesh.core.ids import WorkerId
+from swarmesh.queen.api.route import Handler, JsonResponse, Route, identity_of
+from swarmesh.queen.foreign import ForeignServers
+from swarmesh.queen.keys import Role
+from swarmesh.queen.workers import Workers
+from swarmesh.store.store import Store
+from swarmesh.wire.body import decode_body
+from swarmesh.wire.spec import Backend
+from swarmesh.wire.views import AlarmList, AlarmView, RustbeeList, RustbeeView, Spawned, SpawnRequest, WaggleList
+from swarmesh.wire.waggle import Alarm, Registration, Waggle, WaggleAnswer
+
+ALARMS_SHOWN = 100
+GRACE_S_DEFAULT = 30.0
+GRACE_S_MAX = 3600.0
+
+_spawn_decoder = msgspec.json.Decoder(SpawnRequest)
+_registration_decoder = msgspec.json.Decoder(Registration)
+_waggle_decoder = msgspec.json.Decoder(Waggle)
+_alarm_decoder = msgspec.json.Decoder(Alarm)
+
+REPORTERS = (Role.ADMIN, Role.WORKER)
+
+
+def rustbee_routes(workers: Workers, foreign: ForeignServers, store: Store) -> list[Route]:
+    """The rows of the table for what people ask about workers."""
+
+    async def index(_request: Request) -> Response:
+        return JsonResponse(RustbeeList(workers.views()))
+
+    async def show(request: Request) -> Response:
+        return JsonResponse(workers.view(_id(request)))
+
+    async def spawn(request: Request) -> Response:
+        asked = decode_body(_spawn_decoder, await request.body())
+        adopts = asked.type is Backend.OPENAI
+        worker_id = await foreign.adopt(asked) if adopts else await workers.spawn(asked)
+        return JsonResponse(Spawned(worker_id, workers.view(worker_id).status), status_code=202)
+
+    async def stop(request: Request) -> Response:
+        worker_id = _id(request)
+        workers.stop(worker_id, grace_s=_grace_s(request))
+        return JsonResponse(workers.view(worker_id), status_code=202)
+
+    async def waggles(_request: Request) -> Response:
+        return JsonResponse(WaggleList(workers.waggle_views()))
+
+    async def alarms(_request: Request) -> Response:
+        rows = await store.alarms(ALARMS_SHOWN)
+        views = [AlarmView(row.worker_id or "", row.code, row.message, row.at_ms / 1000) for row in rows]
+        return JsonResponse(AlarmList(views))
+
+    return [
+        Route(method="GET", path="/v2/swarmesh/rustbees", summary="List rustbees", handler=index, answer=RustbeeList),
+        Route(
+            method="POST",
+            path="/v2/swarmesh/rustbees",
+            summary="Start a rustbee, or adopt a server",
+            handler=spawn,
+            body=SpawnRequest,
+            answer=Spawned,
+            status=202,
+            roles=(Role.ADMIN,),
+        ),
+        Route(
+            method="GET",
+            path="/v2/swarmesh/rustbees/{rustbee_id}",
+            summary="Show a rustbee",
+            handler=show,
+            answer=RustbeeView,
+        ),
+        Route(
+            method="DELETE",
+            path="/v2/swarmesh/rustbees/{rustbee_id}",
+            summary="Drain and stop a rustbee",
+            handler=stop,
+            answer=RustbeeView,
+            status=202,
+            roles=(Role.ADMIN,),
+        ),
+        Route(method="GET", path="/v2/swarmesh/waggles", summary="Last waggles", handler=waggles, answer=WaggleList),
+        Route(method="GET", path="/v2/swarmesh/alarms", summary="Last alarms", handler=alarms, answer=AlarmList),
+    ]
+
+
+def report_routes(workers: Workers) -> list[Route]:
+    """The rows of the table for what workers themselves say."""
+
+    async def register(request: Request) -> Response:
+        registration = decode_body(_registration_decoder, await request.body())
+        identity_of(request).must_speak_for(registration.rustbee_id)
+        return JsonResponse(workers.register(registration))
+
+    async def waggle(request: Request) -> Response:
+        report = decode_body(_waggle_decoder, await request.body())
+        identity_of(request).must_speak_for(report.rustbee_id)
+        return JsonResponse(workers.waggle(report))
+
+    async def alarm(request: Request) -> Response:
+        cry = decode_body(_alarm_decoder, await request.body())
+        identity_of(request).must_speak_for(cry.rustbee_id)
+        workers.alarm(cry)
+        return JsonResponse(WaggleAnswer(acknowledged=True, status="dead", next_waggle=1.0))
+
+    async def goodbye(request: Request) -> Response:
+        worker_id = _id(request)
+        identity_of(request).must_speak_for(worker_id)
+        workers.goodbye(worker_id, f"{worker_id} said goodbye")
+        return Response(status_code=204)
+
+    return [
+        _report_route("/v2/swarmesh/rustbee", "Register a rustbee", register, Registration),
+        _report_route("/v2/nodes/register", "Register a rustbee (classic)", register, Registration),
+        _report_route("/v2/swarmesh/waggleproto", "Waggle", waggle, Waggle),
+        _report_route("/waggle", "Waggle (classic)", waggle, Waggle),
+        _report_route("/callback/error", "Raise an alarm", alarm, Alarm),
+        Route(
+            method="DELETE",
+            path="/v2/swarmesh/rustbee/{rustbee_id}",
+            summary="Say goodbye",
+            handler=goodbye,
+            answer=None,
+            status=204,
+            roles=REPORTERS,
+        ),
+    ]
+
+
+def _report_route(path: str, summary: str, handler: Handler, body: type[msgspec.Struct]) -> Route:
+    return Route(
+        method="POST", path=path, summary=summary, handler=handler, body=body, answer=WaggleAnswer, roles=REPORTERS
+    )
+
+
+def _id(request: Request) -> WorkerId:
+    return WorkerId(str(request.path_params["rustbee_id"]))
+
+
+def _grace_s(request: Request) -> float:
+    text = request.query_params.get("grace_s")
+    if text is None:
+        return GRACE_S_DEFAULT
+    try:
+        grace_s = float(text)
+    except ValueError:
+        grace_s = -1.0
+    if not 0 <= grace_s <= GRACE_S_MAX:
+        raise InvalidValueError(f"grace_s is {text!r}; it is 0 to {GRACE_S_MAX:g} seconds", param="grace_s")
+    return grace_s

@@ -1,0 +1,39 @@
+"""What the core can do to the world besides streams, each passed to the one who does it."""
+
+from __future__ import annotations
+
+from swarmesh.core.commands import ForgetWorker, RaiseAlarm, RecordTask, RefuseSpawn, SpawnWorker, StopWorker
+from swarmesh.queen.flows import Flows
+from swarmesh.queen.workers import Workers
+
+
+class QueenEffects:
+    """See `swarmesh.queen.driver.Effects`."""
+
+    def __init__(self, flows: Flows, workers: Workers) -> None:
+        self._flows = flows
+        self._workers = workers
+
+    def record_task(self, command: RecordTask) -> None:
+        """Write a durable task's state."""
+        self._flows.record_task(command)
+
+    def spawn_worker(self, command: SpawnWorker) -> None:
+        """Start a worker's process."""
+        self._workers.spawn_worker(command)
+
+    def refuse_spawn(self, command: RefuseSpawn) -> None:
+        """Tell whoever asked."""
+        self._workers.refuse_spawn(command)
+
+    def stop_worker(self, command: StopWorker) -> None:
+        """End a worker's process."""
+        self._workers.stop_worker(command)
+
+    def forget_worker(self, command: ForgetWorker) -> None:
+        """Strike it from the hivecomb."""
+        self._workers.forget_worker(command)
+
+    def raise_alarm(self, command: RaiseAlarm) -> None:
+        """Let people know."""
+        self._workers.raise_alarm(command)

@@ -1,0 +1,55 @@
+"""The one door: a key first, then the relay, the streaming flow routes, or the control plane."""
+
+from __future__ import annotations
+
+import structlog
+
+from swarmesh.core.errors import SwarmeshError
+from swarmesh.net.asgi import AsgiBridge
+from swarmesh.net.exchange import Exchange
+from swarmesh.queen.flow_routes import FlowRoutes
+from swarmesh.queen.keys import KeyRing, Role
+from swarmesh.queen.relay import Relay
+
+log = structlog.get_logger("front")
+
+
+class InternalError(SwarmeshError):
+    """Something went wrong inside the queennode."""
+
+    code = "internal_error"
+    default_hint = "Its log has the details: logs/queennode.log in SWARMESH_HOME."
+
+
+class Front:
+    """The application behind the port (see `swarmesh.net.server.Application`)."""
+
+    def __init__(self, keys: KeyRing, relay: Relay, flow_routes: FlowRoutes, control: AsgiBridge) -> None:
+        self._keys = keys
+        self._relay = relay
+        self._flow_routes = flow_routes
+        self._control = control
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Answer one exchange; nothing a client sends makes this raise."""
+        try:
+            self._answer(exchange)
+        except SwarmeshError as error:
+            exchange.fail(error)
+        except Exception:  # The outermost edge: one request must not take the connection's others along
+            log.exception("request_failed", path=exchange.request.path.decode("latin-1"))
+            if not exchange.started:
+                exchange.fail(InternalError(), keep_alive=False)
+
+    def _answer(self, exchange: Exchange) -> None:
+        request = exchange.request
+        identity = self._keys.identify(request.header(b"authorization"))
+        path = request.path
+        if request.method == "POST" and self._relay.serves(path):
+            identity.must_be(Role.ADMIN, Role.CLIENT)
+            self._relay.take(exchange, identity)
+        elif self._flow_routes.serves(request.method, path):
+            identity.must_be(Role.ADMIN, Role.CLIENT)
+            self._flow_routes.take(exchange, identity)
+        else:
+            self._control(exchange, {"identity": identity})

@@ -1,0 +1,183 @@
+"""The queennode process: put together, started, and stopped without losing what was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import os
+import signal
+import time
+from typing import Final
+
+import msgspec
+import psutil
+import structlog
+
+from swarmesh import __version__
+from swarmesh.config.home import Home, QueenFile, write_private
+from swarmesh.config.settings import QueenSettings, Settings
+from swarmesh.config.worker_key import worker_secret
+from swarmesh.core.errors import ConfigError, PortTakenError, SwarmeshError
+from swarmesh.core.events import Ticked
+from swarmesh.core.swarm import Swarm
+from swarmesh.hosts.local import LocalHost
+from swarmesh.net.asgi import AsgiBridge
+from swarmesh.net.server import HttpServer, Limits
+from swarmesh.queen.admin_key import load_keys
+from swarmesh.queen.api.app import control_app
+from swarmesh.queen.api.flows import flow_routes
+from swarmesh.queen.api.route import Route
+from swarmesh.queen.api.rustbees import report_routes, rustbee_routes
+from swarmesh.queen.api.swarm import swarm_routes
+from swarmesh.queen.driver import Driver
+from swarmesh.queen.effects import QueenEffects
+from swarmesh.queen.flow_routes import FlowRoutes
+from swarmesh.queen.flows import Flows
+from swarmesh.queen.foreign import ForeignServers
+from swarmesh.queen.front import Front
+from swarmesh.queen.keys import KeyRing
+from swarmesh.queen.known_models import KnownModels
+from swarmesh.queen.links import Links
+from swarmesh.queen.relay import Relay
+from swarmesh.queen.workers import Workers
+from swarmesh.store.sqlite import SqliteStore
+from swarmesh.store.store import Store
+
+TICK_INTERVAL_S: Final = 1.0
+
+log = structlog.get_logger("queen")
+
+
+class Queen:
+    """One running queennode; made by `Queen.start`."""
+
+    def __init__(self, home: Home, settings: Settings, store: Store, keys: KeyRing) -> None:
+        self._home = home
+        self._store = store
+        self._started_at = time.time()
+        self._swarm = Swarm(queue_max_per_key=settings.queennode.queue_max_per_key)
+        self._driver = Driver(self._swarm, Links())
+        self._models = KnownModels(self._swarm.fleet, home.root)
+        self._flows = Flows(self._driver, store)
+        self._workers = Workers(home, settings, self._driver, store, LocalHost(home))
+        self._foreign = ForeignServers(self._driver, store)
+        self._driver.effects = QueenEffects(self._flows, self._workers)
+        self._relay = Relay(self._driver, self._models, streams_max=settings.queennode.streams_max)
+        control = AsgiBridge(control_app(self._routes()), _escaped)
+        front = Front(keys, self._relay, FlowRoutes(self._flows, self._models), control)
+        self._server = HttpServer(front, Limits(body_bytes_max=settings.queennode.body_bytes_max))
+        self._ticker: asyncio.Task[None] | None = None
+        self.url = ""
+
+    @classmethod
+    async def start(cls, home: Home, settings: Settings) -> Queen:
+        """Open the hivecomb, listen, take over what the queen before left.
+
+        Raises:
+            HivecombLockedError: Another queen uses this home.
+            PortTakenError: Somebody else listens there.
+            SwarmeshError: The hivecomb or the home cannot be used.
+        """
+        home.make()
+        store = await SqliteStore.open(home.hivecomb)
+        try:
+            keys = KeyRing(await load_keys(home, store), worker_secret(home))
+            queen = cls(home, settings, store, keys)
+            await queen._listen(settings.queennode)
+            await queen._take_over()
+        except BaseException:
+            await store.close()
+            raise
+        gc.freeze()  # What was imported lives as long as the process; the collector need not look at it again.
+        return queen
+
+    async def close(self) -> None:
+        """Stop in order: no new connections, streams cut, tokens saved, hivecomb closed. Workers stay."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._home.queen_file.unlink(missing_ok=True)
+        await self._server.close()
+        await self._foreign.close()
+        await self._workers.close()
+        await self._flows.close()
+        await self._store.close()
+        log.info("stopped")
+
+    async def _listen(self, settings: QueenSettings) -> None:
+        try:
+            await self._server.listen(host=settings.host, port=settings.port)
+        except OSError as error:
+            raise _cannot_listen(settings, error) from error
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self.url = f"http://{host}:{self._server.port}"
+
+    def _routes(self) -> list[Route]:
+        return [
+            *swarm_routes(
+                self._swarm,
+                url=lambda: self.url,
+                started_at=self._started_at,
+                streams=lambda: self._relay.active + len(self._flows),
+            ),
+            *rustbee_routes(self._workers, self._foreign, self._store),
+            *report_routes(self._workers),
+            *flow_routes(self._flows),
+        ]
+
+    async def _take_over(self) -> None:
+        note = QueenFile(self.url, os.getpid(), psutil.Process().create_time(), __version__)
+        await self._flows.resume()
+        await self._foreign.resume()
+        await self._workers.adopt()
+        write_private(self._home.queen_file, msgspec.json.encode(note))
+        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+        log.info("started", url=self.url, version=__version__)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_INTERVAL_S)
+            self._driver.post(Ticked())
+
+
+async def serve(home: Home, settings: Settings) -> None:
+    """Run a queen until SIGTERM or SIGINT.
+
+    Raises:
+        SwarmeshError: She cannot start.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stopped.set)
+    queen = await Queen.start(home, settings)
+    try:
+        await stopped.wait()
+    finally:
+        await queen.close()
+
+
+def _escaped(error: BaseException) -> None:
+    log.error("request_failed", exc_info=error)
+
+
+def _cannot_listen(settings: QueenSettings, error: OSError) -> SwarmeshError:
+    where = f"{settings.host}:{settings.port}"
+    if error.errno != errno.EADDRINUSE:
+        return ConfigError(f"cannot listen on {where}: {error.strerror}", hint="Choose another host or port.")
+    holder = _holder(settings.port)
+    return PortTakenError(
+        f"port {settings.port} is taken" + (f" by {holder}" if holder else ""),
+        hint="Stop that process, or choose another port: swarmesh queennode start --port N.",
+    )
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, in words; empty when the system does not tell."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            bound: tuple[object, ...] = tuple(connection.laddr)  # (address, port)
+            if connection.status == psutil.CONN_LISTEN and port in bound and connection.pid:
+                return f"pid {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return ""
