@@ -13,3 +13,52 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@env -u VIRTUAL_ENV $(BIN)/uv sync --locked --inexact --quiet --python $(BIN)/python
 	@touch $@
+
+# The main job: a swarm of two rustbees on this machine answers a prompt.
+demo: setup
+	@$(BIN)/swarmesh demo
+
+# Everything CI runs. Each part can be run alone.
+test: lint types imports tidy unit property contract simulation integration e2e
+
+.PHONY: lint types imports tidy unit property contract simulation integration e2e
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports --no-cache
+
+tidy unit property contract simulation integration e2e: setup
+	$(BIN)/python -m pytest tests/$@ -q $(PYTEST_ARGS)
+
+# Long runs, each a target of its own; their last results stand in docs/.
+.PHONY: sim bench-relay bench-core bench-store
+sim: setup
+	$(BIN)/python -m swarmesh.sim --workers 1000 --events 100000 --seed 1 --check
+
+bench-relay: setup
+	$(BIN)/python -m bench.relay --write-docs
+
+bench-core: setup
+	$(BIN)/python -m bench.core
+
+bench-store: setup
+	$(BIN)/python -m bench.store
+
+.PHONY: format train-demo clean
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Trains the demo modelcell anew, in an environment of its own (PyTorch is large).
+train-demo:
+	test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
+	.venv-train/bin/python -m pip install --quiet torch==2.13.0 'numpy>=2' 'gguf>=0.17'
+	.venv-train/bin/python scripts/train_demo_model.py
+
+clean:
+	rm -rf $(VENV) .venv-train .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
