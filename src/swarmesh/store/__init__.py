@@ -1,0 +1,1 @@
+"""The hivecomb: durable state behind one Protocol, on SQLite or in memory."""

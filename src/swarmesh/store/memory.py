@@ -1,0 +1,170 @@
+"""The hivecomb without a disk: what tests and throw-away swarms use."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate, islice
+
+from msgspec.structs import replace
+
+from swarmesh.core.errors import ConflictError, NotFoundError
+from swarmesh.core.ids import KeyId, TaskId, WorkerId
+from swarmesh.store.errors import StoreClosedError
+from swarmesh.store.records import (
+    FINISHED,
+    UNFINISHED,
+    AlarmRecord,
+    KeyRecord,
+    TaskPatch,
+    TaskRecord,
+    TokenRow,
+    WorkerRecord,
+)
+from swarmesh.store.store import ALARMS_KEPT, READ_BYTES, READ_LIMIT, check_limit
+
+
+class MemoryStore:
+    """A ``Store`` that forgets everything when its process ends; otherwise like the SQLite one."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[TaskId, TaskRecord] = {}
+        self._tokens: dict[TaskId, dict[int, TokenRow]] = {}
+        self._by_idempotency_key: dict[tuple[KeyId, str], TaskId] = {}
+        self._workers: dict[WorkerId, WorkerRecord] = {}
+        self._keys: dict[KeyId, KeyRecord] = {}
+        self._alarms: deque[AlarmRecord] = deque(maxlen=ALARMS_KEPT)
+        self._last_alarm_id = 0
+        self._closed = False
+
+    async def insert_task(self, record: TaskRecord) -> TaskRecord:
+        """See ``Store``."""
+        self._check_open()
+        if record.idempotency_key is not None:
+            earlier = self._by_idempotency_key.get((record.key_id, record.idempotency_key))
+            if earlier is not None:
+                return self._tasks[earlier]
+        if record.task_id in self._tasks:
+            raise ConflictError(f"task {record.task_id} exists already")
+        if record.idempotency_key is not None:
+            self._by_idempotency_key[record.key_id, record.idempotency_key] = record.task_id
+        self._tasks[record.task_id] = record
+        self._tokens[record.task_id] = {}
+        return record
+
+    async def update_task(self, task_id: TaskId, patch: TaskPatch) -> None:
+        """See ``Store``."""
+        self._check_task(task_id)
+        self._tasks[task_id] = replace(self._tasks[task_id], **patch.changes())
+
+    async def append_tokens(self, task_id: TaskId, rows: Sequence[TokenRow]) -> None:
+        """See ``Store``."""
+        self._check_task(task_id)
+        for row in rows:
+            self._tokens[task_id].setdefault(row.seq, row)
+
+    async def task(self, task_id: TaskId) -> TaskRecord | None:
+        """See ``Store``."""
+        self._check_open()
+        return self._tasks.get(task_id)
+
+    async def tasks(
+        self, *, statuses: Sequence[str] = (), limit: int = 100, before_ms: int | None = None
+    ) -> list[TaskRecord]:
+        """See ``Store``."""
+        self._check_open()
+        check_limit(limit)
+        wanted = [
+            record
+            for record in reversed(self._tasks.values())
+            if (not statuses or record.status in statuses) and (before_ms is None or record.created_at_ms < before_ms)
+        ]
+        # Sorting is stable: of two that were made in one millisecond the later submission stays first.
+        wanted.sort(key=lambda record: -record.created_at_ms)
+        return [replace(record, request=b"") for record in wanted[:limit]]
+
+    async def unfinished_tasks(self) -> list[TaskRecord]:
+        """See ``Store``."""
+        self._check_open()
+        return [record for record in self._tasks.values() if record.status in UNFINISHED]
+
+    async def tokens(self, task_id: TaskId, *, after_seq: int = 0, limit: int = READ_LIMIT) -> list[TokenRow]:
+        """See ``Store``."""
+        self._check_open()
+        check_limit(limit)
+        rows = self._tokens.get(task_id, {})
+        following = [rows[seq] for seq in sorted(rows) if seq > after_seq][:limit]
+        sizes_bytes = accumulate(row.size_bytes for row in following)
+        fitting = sum(1 for size_bytes in sizes_bytes if size_bytes < READ_BYTES)
+        return following[: fitting + 1]
+
+    async def put_worker(self, record: WorkerRecord) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._workers[record.worker_id] = record
+
+    async def delete_worker(self, worker_id: WorkerId) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._workers.pop(worker_id, None)
+
+    async def workers(self) -> list[WorkerRecord]:
+        """See ``Store``."""
+        self._check_open()
+        return [self._workers[worker_id] for worker_id in sorted(self._workers)]
+
+    async def put_key(self, record: KeyRecord) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._keys[record.key_id] = record
+
+    async def delete_key(self, key_id: KeyId) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._keys.pop(key_id, None)
+
+    async def keys(self) -> list[KeyRecord]:
+        """See ``Store``."""
+        self._check_open()
+        return [self._keys[key_id] for key_id in sorted(self._keys)]
+
+    async def append_alarm(self, record: AlarmRecord) -> AlarmRecord:
+        """See ``Store``."""
+        self._check_open()
+        self._last_alarm_id += 1
+        alarm = replace(record, alarm_id=self._last_alarm_id)
+        self._alarms.append(alarm)
+        return alarm
+
+    async def alarms(self, limit: int = 100) -> list[AlarmRecord]:
+        """See ``Store``."""
+        self._check_open()
+        check_limit(limit)
+        return list(islice(reversed(self._alarms), limit))
+
+    async def prune(self, before_ms: int) -> int:
+        """See ``Store``."""
+        self._check_open()
+        old = [
+            record
+            for record in self._tasks.values()
+            if record.status in FINISHED and record.finished_at_ms is not None and record.finished_at_ms < before_ms
+        ]
+        for record in old:
+            del self._tasks[record.task_id], self._tokens[record.task_id]
+            if record.idempotency_key is not None:
+                del self._by_idempotency_key[record.key_id, record.idempotency_key]
+        return len(old)
+
+    async def close(self) -> None:
+        """See ``Store``."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError
+
+    def _check_task(self, task_id: TaskId) -> None:
+        self._check_open()
+        if task_id not in self._tasks:
+            raise NotFoundError(f"no task {task_id}")

@@ -1,0 +1,90 @@
+-- name: insert_task
+INSERT INTO tasks (
+  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
+  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: submission
+SELECT submission FROM tasks WHERE task_id = ?;
+
+-- name: task
+SELECT
+  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
+  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint
+FROM tasks WHERE task_id = ?;
+
+-- name: task_by_idempotency_key
+SELECT
+  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
+  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint
+FROM tasks WHERE key_id = ? AND idempotency_key = ?;
+
+-- name: tasks
+SELECT
+  task_id, status, modelcell, priority, key_id, x'' AS request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
+  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint
+FROM tasks
+WHERE (:statuses = '[]' OR status IN (SELECT value FROM json_each(:statuses)))
+  AND created_at_ms < coalesce(:before_ms, 9223372036854775807)
+ORDER BY created_at_ms DESC, submission DESC
+LIMIT :limit;
+
+-- name: unfinished_tasks
+SELECT
+  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
+  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint
+FROM tasks
+WHERE status IN ('queued', 'running', 'preempted')
+ORDER BY submission;
+
+-- name: prune
+DELETE FROM tasks WHERE submission IN (
+  SELECT submission FROM tasks
+  WHERE finished_at_ms < ? AND status IN ('done', 'failed', 'cancelled')
+  ORDER BY finished_at_ms
+  LIMIT ?);
+
+-- name: insert_token
+INSERT INTO tokens (submission, seq, text, token_ids, data, media_type) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (submission, seq) DO NOTHING;
+
+-- name: tokens
+SELECT seq, text, token_ids, data, media_type
+FROM tokens
+WHERE submission = (SELECT submission FROM tasks WHERE task_id = ?) AND seq > ?
+ORDER BY seq
+LIMIT ?;
+
+-- name: put_worker
+INSERT OR REPLACE INTO workers (
+  worker_id, modelcell, backend, host, location, slots, status, pid, engine_pid, boot_id, nonce, key_sha256, direct,
+  spec, registered_at_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: delete_worker
+DELETE FROM workers WHERE worker_id = ?;
+
+-- name: workers
+SELECT
+  worker_id, modelcell, backend, host, location, slots, status, pid, engine_pid, boot_id, nonce, key_sha256, direct,
+  spec, registered_at_ms
+FROM workers ORDER BY worker_id;
+
+-- name: put_key
+INSERT OR REPLACE INTO keys (key_id, name, role, sha256, created_at_ms) VALUES (?, ?, ?, ?, ?);
+
+-- name: delete_key
+DELETE FROM keys WHERE key_id = ?;
+
+-- name: keys
+SELECT key_id, name, role, sha256, created_at_ms FROM keys ORDER BY key_id;
+
+-- name: insert_alarm
+INSERT INTO alarms (worker_id, code, message, at_ms) VALUES (?, ?, ?, ?) RETURNING alarm_id;
+
+-- name: drop_old_alarms
+DELETE FROM alarms WHERE alarm_id <= ?;
+
+-- name: alarms
+SELECT worker_id, code, message, at_ms, alarm_id FROM alarms ORDER BY alarm_id DESC LIMIT ?;
