@@ -1,0 +1,173 @@
+"""What breaks, breaks with a word; what can be mended mends itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gguf_writer import llama, write
+
+ALARM_WITHIN_S = 0.5
+RECITAL = {"modelcell": "demo", "prompt": "Recite the song of the hive.", "temperature": 0}
+
+
+def test_kill_9_of_an_engine(fresh: Any) -> None:
+    fresh.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo")
+    before = fresh.rustbees()[0]
+    with fresh.http() as client:
+        killed_at = time.time()
+        os.kill(before["engine_pid"], signal.SIGKILL)
+        alarm = fresh.until(lambda: client.get("/v2/swarmesh/alarms").json()["alarms"], what="the alarm")[0]
+        assert alarm["rustbee_id"] == before["rustbee_id"]
+        assert alarm["at"] - killed_at <= ALARM_WITHIN_S
+        # The next request comes while the engine restarts; it waits for it and is served.
+        answer = client.post("/v2/swarmesh/nectarflow", json={"modelcell": "demo", "prompt": "Hello"})
+        job = answer.json()["job_id"]
+        fresh.until(lambda: client.get(f"/v2/swarmesh/nectarflow/{job}").json()["status"] == "done")
+    after = fresh.rustbees()[0]
+    assert after["rustbee_id"] == before["rustbee_id"]
+    assert after["pid"] == before["pid"]
+    assert after["engine_pid"] != before["engine_pid"]
+
+
+def test_a_plain_openai_request_waits_for_the_restarting_engine(fresh: Any) -> None:
+    fresh.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo")
+    os.kill(fresh.rustbees()[0]["engine_pid"], signal.SIGKILL)
+    with fresh.openai() as client:
+        answer = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}])
+    assert answer.choices[0].message.content
+
+
+def test_an_engine_killed_mid_stream_is_never_reported_as_success(fresh: Any) -> None:
+    fresh.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo")
+    engine_pid = fresh.rustbees()[0]["engine_pid"]
+    body = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": RECITAL["prompt"]}]}
+    lines: list[str] = []
+    with fresh.http() as client, client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        try:
+            for line in answer.iter_lines():
+                lines.append(line)
+                if len(lines) == 20:
+                    os.kill(engine_pid, signal.SIGKILL)
+        except httpx.RemoteProtocolError:
+            lines.append("cut")
+    assert "data: [DONE]" not in lines
+    assert lines[-1] == "cut" or any('"error"' in line for line in lines[-5:])
+
+
+def test_a_client_that_leaves_frees_its_slot(fresh: Any) -> None:
+    fresh.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo", "--slots", "1")
+    body = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": RECITAL["prompt"]}]}
+    with fresh.http() as client:
+        for _ in range(3):
+            with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                next(answer.iter_lines())
+            fresh.until(lambda: fresh.rustbees()[0]["slots_busy"] == 0, what="the slot is free")
+        started = time.monotonic()
+        short = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
+        assert client.post("/v1/chat/completions", json=short).status_code == 200
+        # Were the engine still reciting, its only slot would not be free for this one.
+        assert time.monotonic() - started < 5
+        assert client.get("/v2/swarmesh/health").json()["streams"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist"),
+        (b"", "empty"),
+        (b"<html>not a model</html>", "GGUF"),
+        (b"GGUF\x03\x00\x00\x00\x01", "truncated"),
+    ],
+)
+def test_a_bad_model_file(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "model.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    done = _swarmesh(tmp_path / "home", "models", "add", str(path), "--name", "bad")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert str(path) in done.stderr
+
+
+def test_a_model_file_that_was_cut_after_it_was_added(fresh: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(_demo())
+    fresh.run("models", "add", str(path), "--name", "mine")
+    path.write_bytes(_demo()[:100_000])
+    done = fresh.run("spawn", "rustbee", "--modelcell", "mine", check=False)
+    assert done.returncode == 1
+    assert "truncated" in done.stderr
+    assert not fresh.rustbees()
+
+
+def test_an_engine_that_does_not_start_shows_its_last_words(fresh: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "odd.gguf", llama(architecture="martian"))
+    fresh.run("models", "add", str(path), "--name", "odd")
+    done = fresh.run("spawn", "rustbee", "--modelcell", "odd", check=False)
+    assert done.returncode == 1
+    assert "martian" in done.stderr
+
+
+def test_more_memory_than_there_is(fresh: Any) -> None:
+    done = fresh.run("spawn", "rustbee", "--modelcell", "demo", "--cellalloc", "99000000", check=False)
+    assert done.returncode == 1
+    assert "99000000 MiB" in done.stderr
+    assert "MiB free" in done.stderr
+    assert not fresh.rustbees()
+
+
+def test_a_taken_port_names_its_holder(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        done = _swarmesh(tmp_path, "queennode", "start", "--port", str(port))
+    assert done.returncode == 1
+    assert f"port {port} is taken by pid {os.getpid()}" in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_an_unknown_key_in_the_settings(tmp_path: Path) -> None:
+    tmp_path.joinpath("swarmesh.toml").write_text("[queennode]\nprot = 9000\n")
+    done = _swarmesh(tmp_path, "queennode", "start")
+    assert done.returncode == 1
+    assert "queennode.prot" in done.stderr
+    assert "queennode.port" in done.stderr
+
+
+def test_a_stopped_rustbee_ends_its_work_first(fresh: Any) -> None:
+    fresh.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo")
+    texts: list[str] = []
+    thread = threading.Thread(
+        target=lambda: texts.append(fresh.run("nectarflow", "submit", "--prompt", str(RECITAL["prompt"])).stdout)
+    )
+    thread.start()
+    fresh.until(lambda: fresh.rustbees()[0]["slots_busy"] == 1, what="the recital runs")
+    fresh.run("rustbees", "stop", fresh.rustbees()[0]["rustbee_id"])
+    thread.join(timeout=30)
+    assert len(texts[0]) > 1000
+    fresh.until(lambda: not fresh.rustbees(), what="the rustbee is gone")
+
+
+def _swarmesh(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    from conftest import SWARMESH  # noqa: PLC0415 - the path is known to the fixtures' module only
+
+    return subprocess.run(
+        [SWARMESH, *arguments], env={"SWARMESH_HOME": str(home), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _demo() -> bytes:
+    from swarmesh.models.demo import DEMO_GGUF  # noqa: PLC0415 - as above
+
+    return DEMO_GGUF.read_bytes()
