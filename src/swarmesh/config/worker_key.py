@@ -5,23 +5,25 @@ The queen shows it to the agent, the agent to the queen; it opens nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 
-from swarmesh.config.home import Home
+from swarmesh.config.home import Home, write_private
 
 
 def worker_secret(home: Home) -> bytes:
     """The home's secret, made at the first call (mode 0600)."""
     path = home.worker_secret_file
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(handle, "wb") as file:
-        file.write(secrets.token_bytes(32))
+    if not path.exists():
+        # Made aside and linked into place: of two that start at once one wins, and nobody reads half a secret.
+        mine = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        write_private(mine, secrets.token_bytes(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(mine, path)
+        mine.unlink()
     return path.read_bytes()
 
 

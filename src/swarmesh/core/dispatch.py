@@ -128,7 +128,8 @@ class Dispatcher:
         hopeless = (model for model in models if not self._expected(model))
         self._hopeless_since = {model: self._hopeless_since.get(model, now_ms) for model in hopeless}
         for model in models:
-            for task in [task for task in self.queue.waiting(model) if self._gives_up(task, now_ms)]:
+            doubtful = (task for task in self.queue.waiting(model) if task.tried or model in self._hopeless_since)
+            for task in [task for task in doubtful if self._gives_up(task, now_ms)]:
                 self.queue.remove(task)
                 self._finish(task, TaskFact.FAILED, out, self._no_rustbees(task))
             self.serve(model, now_ms, out)

@@ -29,6 +29,7 @@ from swarmesh.wire.flow import DoneData, FlowView, Submission, TokensView
 TOKENS_FLUSH_S: Final = 0.2
 """Longest time a produced token waits for its place on disk; a client never waits for it."""
 PING_INTERVAL_S: Final = 5.0
+DAY_MS: Final = 86_400_000
 IDEMPOTENCY_KEY_MAX: Final = 256
 
 log = structlog.get_logger("flows")
@@ -169,6 +170,10 @@ class Flows:
             self._driver.post(TaskCancelled(task_id))
             await self.settle()
         return await self.view(task_id)
+
+    async def forget_old(self, keep_days: int) -> None:
+        """Let go of tasks that ended more than ``keep_days`` ago."""
+        await self._store.prune(_unix_ms() - keep_days * DAY_MS)
 
     async def settle(self) -> None:
         """Wait until everything that was produced is on disk."""

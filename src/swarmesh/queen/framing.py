@@ -60,6 +60,8 @@ class AsItIs:
 
     def head(self, head: ResponseHead, extra: Headers) -> bytes:
         """See `Passage`."""
+        if not head.hop_by_hop:
+            return render_head(head.raw + b"\r\n", extra)
         kept = [h for h in head.headers if h[0] not in HOP_BY_HOP or h[0] == b"transfer-encoding"]
         return render_head(status_line(head.status), kept + extra)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import itertools
 import os
 import signal
 import time
@@ -46,6 +47,7 @@ from swarmesh.store.sqlite import SqliteStore
 from swarmesh.store.store import Store
 
 TICK_INTERVAL_S: Final = 1.0
+TICKS_BETWEEN_CLEARINGS: Final = 3600
 
 log = structlog.get_logger("queen")
 
@@ -55,6 +57,7 @@ class Queen:
 
     def __init__(self, home: Home, settings: Settings, store: Store, keys: KeyRing) -> None:
         self._home = home
+        self._settings = settings
         self._store = store
         self._started_at = time.time()
         self._swarm = Swarm(queue_max_per_key=settings.queennode.queue_max_per_key)
@@ -136,9 +139,17 @@ class Queen:
         log.info("started", url=self.url, version=__version__)
 
     async def _tick(self) -> None:
-        while True:
+        for tick in itertools.count():
+            if tick % TICKS_BETWEEN_CLEARINGS == 0:
+                await self._clear()
             await asyncio.sleep(TICK_INTERVAL_S)
             self._driver.post(Ticked())
+
+    async def _clear(self) -> None:
+        try:
+            await self._flows.forget_old(self._settings.queennode.keep_days)
+        except SwarmeshError as error:
+            log.warning("clearing_failed", error=error.message)
 
 
 async def serve(home: Home, settings: Settings) -> None:

@@ -128,6 +128,7 @@ class RelayedAnswer:
         self._attempt = command.attempt
         self._queue_ms = command.queue_ms
         self._link = link
+        self._refusal = None
         self._journal = Journal()
         self._request.model = link.remote_model or command.model
         body = _encoder.encode(self._request)

@@ -80,7 +80,8 @@ def need_mib(spec: WorkerSpec) -> int:
     if not spec.model_path:
         return PYTHON_WORKER_MIB
     header = read_model(Path(spec.model_path))
-    return estimate(header, context_tokens=spec.context_tokens, slots=spec.slots).total_mib
+    # Every model answers /v1/embeddings as well, which costs the engine a batch of outputs.
+    return estimate(header, context_tokens=spec.context_tokens, slots=spec.slots, embeddings=True).total_mib
 
 
 def _engine(settings: Settings, request: SpawnRequest, cell: Modelcell | None) -> EngineKind:

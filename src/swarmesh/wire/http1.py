@@ -20,6 +20,11 @@ HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
 
+UNTIL_CLOSE: Final = -1
+CHUNKED: Final = -2
+"""In place of a length: the body ends with the connection, or with its last chunk."""
+BODILESS: Final = frozenset({*range(100, 200), 204, 304})
+
 REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -141,19 +146,27 @@ class ResponseHead:
     """The head of a response and how its body ends.
 
     Attributes:
+        raw: The head as it came, without its blank line.
         headers: Names in lower case, in order.
         framer: Finds the end of the body; None when there is none.
         until_close: The body ends with the connection, which therefore cannot be used again.
+        hop_by_hop: It has headers that are nobody's business beyond this connection, its framing apart.
     """
 
-    __slots__ = ("framer", "headers", "keep_alive", "status", "until_close")
+    __slots__ = ("_length", "framer", "headers", "hop_by_hop", "keep_alive", "raw", "status", "until_close")
 
-    def __init__(self, status: int, headers: Headers, *, keep_alive: bool) -> None:
+    def __init__(
+        self, raw: bytes, status: int, headers: Headers, *, length: int, keep_alive: bool, hop_by_hop: bool
+    ) -> None:
+        self.raw = raw
         self.status = status
         self.headers = headers
-        self.keep_alive = keep_alive
-        self.until_close = False
-        self.framer = self._framer()
+        self.hop_by_hop = hop_by_hop
+        self._length = length
+        bodiless = status in BODILESS or length == 0
+        self.until_close = length == UNTIL_CLOSE and not bodiless
+        self.keep_alive = keep_alive and not self.until_close
+        self.framer = None if bodiless else self.fresh_framer()
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its name in lower case."""
@@ -164,45 +177,43 @@ class ResponseHead:
 
     def fresh_framer(self) -> Framer | None:
         """A framer that has counted nothing yet, for whoever reads the payload apart from who counts the bytes."""
-        if self.until_close:
-            return CloseFramer()
-        return self._framer()
-
-    def _framer(self) -> Framer | None:
-        if self.status in {204, 304} or self.status < 200:
-            return None
-        coding = self.header(b"transfer-encoding")
-        if coding is not None and coding.lower().endswith(b"chunked"):
+        if self._length == CHUNKED:
             return ChunkedFramer()
-        length = self.header(b"content-length")
-        if length is not None:
-            if not length.isdigit():
-                raise EngineError(f"content-length {length[:32]!r} is no number")
-            return LengthFramer(int(length)) if int(length) else None
-        self.until_close = True
-        self.keep_alive = False
-        return CloseFramer()
+        return CloseFramer() if self._length == UNTIL_CLOSE else LengthFramer(self._length)
 
 
-def parse_response_head(data: bytes) -> ResponseHead:
+def parse_response_head(raw: bytes) -> ResponseHead:
     """Read a head without its blank line.
 
     Raises:
         EngineError: It is not HTTP/1.x.
     """
-    lines = data.split(b"\r\n")
+    lines = raw.split(b"\r\n")
     version, _, rest = lines[0].partition(b" ")
     code = rest[:3]
     if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3:
         raise EngineError(f"{lines[0][:64]!r} is no status line")
     headers: Headers = []
     keep_alive = version != b"HTTP/1.0"
+    length, hop_by_hop = UNTIL_CLOSE, False
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         if not colon or not name or name != name.strip():
             raise EngineError(f"{line[:64]!r} is no header")
         name, value = name.lower(), value.strip()
-        if name == b"connection":
-            keep_alive = b"close" not in value.lower()
         headers.append((name, value))
-    return ResponseHead(int(code), headers, keep_alive=keep_alive)
+        if name == b"content-length":
+            length = max(length, _content_length(value)) if length != CHUNKED else CHUNKED
+        elif name == b"transfer-encoding":
+            length = CHUNKED if value.lower().endswith(b"chunked") else UNTIL_CLOSE
+        elif name in HOP_BY_HOP:
+            hop_by_hop = True
+            if name == b"connection":
+                keep_alive = b"close" not in value.lower()
+    return ResponseHead(raw, int(code), headers, length=length, keep_alive=keep_alive, hop_by_hop=hop_by_hop)
+
+
+def _content_length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 15:
+        raise EngineError(f"content-length {value[:32]!r} is no number")
+    return int(value)
