@@ -46,7 +46,9 @@ def test_an_image_comes_out_as_png(fresh: Any, tmp_path: Path) -> None:
 
 
 def test_a_class_that_cannot_be_imported(fresh: Any) -> None:
-    done = fresh.run("spawn", "rustbee", "--type", "python", "--modelcell", "x", "--class", "no_such:Class", check=False)
+    done = fresh.run(
+        "spawn", "rustbee", "--type", "python", "--modelcell", "x", "--class", "no_such:Class", check=False
+    )
     assert done.returncode == 1
     assert "no_such" in done.stderr
 

@@ -82,10 +82,10 @@ def test_a_client_that_leaves_frees_its_slot(fresh: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "does not exist"),
+        (None, "no model file"),
         (b"", "empty"),
         (b"<html>not a model</html>", "GGUF"),
-        (b"GGUF\x03\x00\x00\x00\x01", "truncated"),
+        (b"GGUF\x03\x00\x00\x00\x01", "cut off"),
     ],
 )
 def test_a_bad_model_file(tmp_path: Path, content: bytes | None, words: str) -> None:
@@ -105,7 +105,7 @@ def test_a_model_file_that_was_cut_after_it_was_added(fresh: Any, tmp_path: Path
     path.write_bytes(_demo()[:100_000])
     done = fresh.run("spawn", "rustbee", "--modelcell", "mine", check=False)
     assert done.returncode == 1
-    assert "truncated" in done.stderr
+    assert "cut off" in done.stderr
     assert not fresh.rustbees()
 
 

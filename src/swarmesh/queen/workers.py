@@ -30,11 +30,15 @@ from swarmesh.core.events import (
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import HostName, ModelName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
+from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.host import Host
-from swarmesh.queen.driver import Driver, now_ms
+from swarmesh.net.address import Address
+from swarmesh.net.client import HttpClient
+from swarmesh.queen.driver import Driver
 from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.spawning import LOCAL_HOST, need_mib, worker_spec
-from swarmesh.store.records import AlarmRecord, WorkerRecord
+from swarmesh.queen.worker_views import rustbee_view, waggle_view, worker_record
+from swarmesh.store.records import AlarmRecord
 from swarmesh.store.store import Store
 from swarmesh.wire.errors import ErrorBody
 from swarmesh.wire.spec import WorkerSpec
@@ -46,6 +50,7 @@ DEPARTED_MAX: Final = 100
 STOP_GRACE_S: Final = 5.0
 """What an agent gets to end its engine by itself."""
 LAST_LINES_SHOWN: Final = 6
+ADOPTION_TIMEOUT_S: Final = 2.0
 
 log = structlog.get_logger("workers")
 
@@ -131,7 +136,7 @@ class Workers:
             )
         )
         self._watch(worker_id)
-        self._write(self._store.put_worker(self._record(registration)))
+        self._write(self._store.put_worker(worker_record(registration, self._specs.get(worker_id))))
         return self._answer(worker_id)
 
     def waggle(self, waggle: Waggle) -> WaggleAnswer:
@@ -182,7 +187,7 @@ class Workers:
 
     def waggle_views(self) -> list[WaggleView]:
         """The last report of every worker."""
-        return [self._waggle_view(worker) for worker in self._driver.swarm.fleet]
+        return [waggle_view(worker, self._waggles.get(worker.worker_id)) for worker in self._driver.swarm.fleet]
 
     # Effects
 
@@ -224,10 +229,12 @@ class Workers:
 
     async def adopt(self) -> None:
         """After a start: take over the agents that live on this host, without restarting anything."""
-        for found in await self._host.workers():
-            worker_id = WorkerId(found.rustbee_id)
-            # The agent introduces itself as soon as it sees the queen's new note; its end is watched from now on.
-            self._watch(worker_id)
+        found = await self._host.workers()
+        await asyncio.gather(*(self._adopt(agent) for agent in found))
+        alive = {agent.rustbee_id for agent in found}
+        for record in await self._store.workers():
+            if not record.direct and record.host == LOCAL_HOST and record.worker_id not in alive:
+                await self._store.delete_worker(record.worker_id)
 
     async def close(self) -> None:
         """Stop watching; workers stay."""
@@ -236,6 +243,20 @@ class Workers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # inside
+
+    async def _adopt(self, agent: AgentFile) -> None:
+        worker_id = WorkerId(agent.rustbee_id)
+        bearer = b"Bearer " + worker_key(self._secret, worker_id).encode()
+        client = HttpClient(Address(path=agent.socket_path), headers=[(b"authorization", bearer)])
+        try:
+            _, body = await client.request("GET", "/health", timeout_s=ADOPTION_TIMEOUT_S)
+            self.register(msgspec.json.decode(body, type=Registration))
+        except (SwarmeshError, msgspec.DecodeError) as error:
+            # It may only be slow: its own next waggle finds this queen as well.
+            log.warning("not_adopted_yet", rustbee_id=worker_id, error=str(error))
+            self._watch(worker_id)
+        finally:
+            client.close()
 
     async def _spawn(self, spec: WorkerSpec) -> None:
         worker_id = WorkerId(spec.rustbee_id)
@@ -304,62 +325,7 @@ class Workers:
         return WaggleAnswer(acknowledged=True, status=worker.status.value, next_waggle=worker.interval_ms / 1000)
 
     def _view(self, worker: Worker) -> RustbeeView:
-        busy = len(worker.running)
-        return RustbeeView(
-            rustbee_id=worker.worker_id,
-            modelcell=worker.model,
-            backend=worker.backend,
-            host=worker.host,
-            location=worker.location,
-            status=worker.status.value,
-            load=round(min(1.0, busy / worker.slots), 4) if worker.slots else 0.0,
-            slots=worker.slots,
-            slots_busy=busy,
-            vram_used=worker.vram_used_mib,
-            quality=worker.quality,
-            uptime_s=round((now_ms() - worker.registered_at_ms) / 1000, 3),
-            pid=worker.pid,
-            engine_pid=worker.engine_pid,
-            next_waggle=worker.interval_ms / 1000,
-            error=self._last_alarm.get(worker.worker_id) if worker.status is WorkerStatus.DEAD else None,
-        )
-
-    def _waggle_view(self, worker: Worker) -> WaggleView:
-        last = self._waggles.get(worker.worker_id)
-        return WaggleView(
-            rustbee_id=worker.worker_id,
-            modelcell=worker.model,
-            status=worker.status.value,
-            load=worker.load_ratio,
-            vram_used=worker.vram_used_mib,
-            quality=worker.quality,
-            tokens_per_s=last.tokens_per_s if last else 0.0,
-            waggle_age_s=round((now_ms() - worker.last_waggle_ms) / 1000, 3) if worker.location else None,
-            waggle_rtt_ms=last.last_rtt_ms if last else None,
-            next_waggle=worker.interval_ms / 1000,
-        )
-
-    def _record(self, registration: Registration) -> WorkerRecord:
-        spec = self._specs.get(WorkerId(registration.rustbee_id))
-        # The key is derived again from the home's secret when it is needed; no secret goes into the hivecomb.
-        kept = msgspec.json.encode(msgspec.structs.replace(spec, key="")) if spec is not None else b"{}"
-        return WorkerRecord(
-            worker_id=WorkerId(registration.rustbee_id),
-            modelcell=ModelName(registration.modelcell),
-            backend=registration.backend,
-            host=registration.host or LOCAL_HOST,
-            location=registration.location,
-            slots=registration.slots,
-            status=registration.status.value,
-            pid=registration.pid,
-            engine_pid=registration.engine_pid,
-            boot_id=registration.boot_id,
-            nonce=registration.nonce,
-            key_sha256=b"",
-            direct=False,
-            spec=kept,
-            registered_at_ms=time.time_ns() // 1_000_000,
-        )
+        return rustbee_view(worker, self._last_alarm.get(worker.worker_id))
 
     def _new_id(self) -> WorkerId:
         while True:
