@@ -1,0 +1,60 @@
+"""How a command fails: what is printed to stderr, and with which exit code."""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+
+import msgspec
+from typer.exceptions import TyperException
+
+from swarmesh.core.errors import QueenUnreachableError, SwarmeshError
+from swarmesh.wire.errors import ErrorBody, ErrorEnvelope, error_body
+
+
+class ExitCode(IntEnum):
+    """What scripts may rely on."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    INTERRUPTED = 130
+
+
+class UsageError(SwarmeshError):
+    """The command line contradicts itself."""
+
+    code = "usage_error"
+    status = 400
+    type = "invalid_request_error"
+
+
+def report(error: SwarmeshError, *, as_json: bool) -> ExitCode:
+    """Print an error and return the exit code it means."""
+    _print(error_body(error), as_json=as_json)
+    match error:
+        case UsageError():
+            return ExitCode.USAGE
+        case QueenUnreachableError():
+            return ExitCode.UNREACHABLE
+        case _:
+            return ExitCode.FAILED
+
+
+def report_usage(error: TyperException, *, as_json: bool) -> int:
+    """Print what Typer could not understand; a command without arguments has printed its help already."""
+    message = error.format_message()
+    if message:
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path} --help" if context is not None else "add --help to see the options"
+        _print(ErrorBody("usage_error", message, hint), as_json=as_json)
+    return error.exit_code
+
+
+def _print(body: ErrorBody, *, as_json: bool) -> None:
+    if as_json:
+        text = msgspec.json.encode(ErrorEnvelope(body)).decode()
+    else:
+        text = f"error: {body.message}" + (f"\n  next: {body.hint}" if body.hint else "")
+    print(text, file=sys.stderr)

@@ -1,0 +1,156 @@
+"""The client for asyncio programs; the same requests as `swarmesh.client.blocking`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+
+from swarmesh.client import routes
+from swarmesh.client.call import Call, StreamCall
+from swarmesh.client.cursor import Reconnects, StreamCursor
+from swarmesh.client.endpoint import find_endpoint
+from swarmesh.client.events import Event
+from swarmesh.client.transport import STREAM_TIMEOUT, document, explained, settings, stream_cut
+from swarmesh.core.errors import QueenUnreachableError
+from swarmesh.wire.errors import remote_error
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncTokenStream:
+    """Iterates over `Token` and, last, `Done`. Leaving it early closes the connection; the task goes on."""
+
+    def __init__(self, http: httpx.AsyncClient, cursor: StreamCursor) -> None:
+        self._cursor = cursor
+        self._events = _events(http, cursor)
+
+    @property
+    def job_id(self) -> str:
+        """The task's id; empty until the queen has said it, which she does before the first token."""
+        return self._cursor.job_id
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._events.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def _events(http: httpx.AsyncClient, cursor: StreamCursor) -> AsyncGenerator[Event, None]:
+    while not cursor.ended:
+        connection = _events_of_connection(http, cursor)
+        try:
+            async for event in connection:
+                yield event
+        except QueenUnreachableError as why:
+            await asyncio.sleep(cursor.dropped(why))
+        finally:
+            await connection.aclose()
+
+
+async def _events_of_connection(http: httpx.AsyncClient, cursor: StreamCursor) -> AsyncGenerator[Event, None]:
+    call = cursor.connect()
+    url, headers = str(http.base_url), call.all_headers()
+    with explained(url):
+        async with http.stream(
+            call.method, call.path, params=call.query, headers=headers, content=call.body, timeout=STREAM_TIMEOUT
+        ) as response:
+            if response.status_code != 200:
+                raise remote_error(response.status_code, await response.aread())
+            async for data in response.aiter_raw():
+                for event in cursor.feed(data):
+                    yield event
+                if cursor.ended:
+                    return
+    raise stream_cut(url)
+
+
+def _method(describe: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncSwarmesh, P], Coroutine[Any, Any, T]]:
+    async def method(self: AsyncSwarmesh, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.send(describe(*args, **kwargs))
+
+    document(method, describe)
+    return method
+
+
+def _stream_method(describe: Callable[P, StreamCall]) -> Callable[Concatenate[AsyncSwarmesh, P], AsyncTokenStream]:
+    def method(self: AsyncSwarmesh, /, *args: P.args, **kwargs: P.kwargs) -> AsyncTokenStream:
+        return self.open(describe(*args, **kwargs))
+
+    document(method, describe)
+    return method
+
+
+class AsyncSwarmesh:
+    """A swarm, through its queen; arguments and errors as of `swarmesh.client.blocking.Swarmesh`.
+
+    Every method is awaited, but `stream` and `follow`, which are iterated over with ``async for``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        reconnects: Reconnects = Reconnects(),  # noqa: B008 - an immutable value
+    ) -> None:
+        self._http = httpx.AsyncClient(**settings(find_endpoint(url, key, os.environ), timeout_s))
+        self._reconnects = reconnects
+
+    submit = _method(routes.submit)
+    stream = _stream_method(routes.stream)
+    follow = _stream_method(routes.follow)
+    collect = _method(routes.collect)
+    show = _method(routes.show)
+    list = _method(routes.list_flows)
+    cancel = _method(routes.cancel)
+    rustbees = _method(routes.rustbees)
+    rustbee = _method(routes.rustbee)
+    spawn = _method(routes.spawn)
+    stop_rustbee = _method(routes.stop_rustbee)
+    waggles = _method(routes.waggles)
+    alarms = _method(routes.alarms)
+    health = _method(routes.health)
+
+    async def send(self, call: Call[T]) -> T:
+        """Send one request and read its answer; errors as of the blocking client's ``send``."""
+        with explained(str(self._http.base_url)):
+            response = await self._http.request(
+                call.method, call.path, params=call.query, headers=call.all_headers(), content=call.body
+            )
+        return call.result(response.status_code, response.content)
+
+    def open(self, call: StreamCall) -> AsyncTokenStream:
+        """The stream of a request; it is sent when the first event is asked for."""
+        return AsyncTokenStream(self._http, StreamCursor(call, self._reconnects))
+
+    async def aclose(self) -> None:
+        """Close kept connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

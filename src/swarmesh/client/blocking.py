@@ -1,0 +1,166 @@
+"""The client for ordinary programs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+
+from swarmesh.client import routes
+from swarmesh.client.call import Call, StreamCall
+from swarmesh.client.cursor import Reconnects, StreamCursor
+from swarmesh.client.endpoint import find_endpoint
+from swarmesh.client.events import Event
+from swarmesh.client.transport import STREAM_TIMEOUT, document, explained, settings, stream_cut
+from swarmesh.core.errors import QueenUnreachableError
+from swarmesh.wire.errors import remote_error
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TokenStream:
+    """Iterates over `Token` and, last, `Done`. Leaving it early closes the connection; the task goes on."""
+
+    def __init__(self, http: httpx.Client, cursor: StreamCursor) -> None:
+        self._cursor = cursor
+        self._events = _events(http, cursor)
+
+    @property
+    def job_id(self) -> str:
+        """The task's id; empty until the queen has said it, which she does before the first token."""
+        return self._cursor.job_id
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._events.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _events(http: httpx.Client, cursor: StreamCursor) -> Generator[Event, None, None]:
+    while not cursor.ended:
+        try:
+            yield from _events_of_connection(http, cursor)
+        except QueenUnreachableError as why:
+            time.sleep(cursor.dropped(why))
+
+
+def _events_of_connection(http: httpx.Client, cursor: StreamCursor) -> Generator[Event, None, None]:
+    call = cursor.connect()
+    url, headers = str(http.base_url), call.all_headers()
+    with (
+        explained(url),
+        http.stream(
+            call.method, call.path, params=call.query, headers=headers, content=call.body, timeout=STREAM_TIMEOUT
+        ) as response,
+    ):
+        if response.status_code != 200:
+            raise remote_error(response.status_code, response.read())
+        for data in response.iter_raw():
+            yield from cursor.feed(data)
+            if cursor.ended:
+                return
+    raise stream_cut(url)
+
+
+def _method(describe: Callable[P, Call[T]]) -> Callable[Concatenate[Swarmesh, P], T]:
+    def method(self: Swarmesh, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.send(describe(*args, **kwargs))
+
+    document(method, describe)
+    return method
+
+
+def _stream_method(describe: Callable[P, StreamCall]) -> Callable[Concatenate[Swarmesh, P], TokenStream]:
+    def method(self: Swarmesh, /, *args: P.args, **kwargs: P.kwargs) -> TokenStream:
+        return self.open(describe(*args, **kwargs))
+
+    document(method, describe)
+    return method
+
+
+class Swarmesh:
+    """A swarm, through its queen.
+
+    Args:
+        url: The queen; without it ``SWARMESH_URL``, else the queen of this user's home directory.
+        key: The API key; without it ``SWARMESH_API_KEY``, else the home's own key.
+        timeout_s: Longest wait for an answer that is no stream. Nothing is ever sent twice.
+        reconnects: How patiently a dropped stream is taken up again.
+
+    Raises:
+        QueenUnreachableError: No queen is named and none runs here. Every method may raise it, too.
+        UnauthorizedError: There is no key for that queen.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        reconnects: Reconnects = Reconnects(),  # noqa: B008 - an immutable value
+    ) -> None:
+        self._http = httpx.Client(**settings(find_endpoint(url, key, os.environ), timeout_s))
+        self._reconnects = reconnects
+
+    submit = _method(routes.submit)
+    stream = _stream_method(routes.stream)
+    follow = _stream_method(routes.follow)
+    collect = _method(routes.collect)
+    show = _method(routes.show)
+    list = _method(routes.list_flows)
+    cancel = _method(routes.cancel)
+    rustbees = _method(routes.rustbees)
+    rustbee = _method(routes.rustbee)
+    spawn = _method(routes.spawn)
+    stop_rustbee = _method(routes.stop_rustbee)
+    waggles = _method(routes.waggles)
+    alarms = _method(routes.alarms)
+    health = _method(routes.health)
+
+    def send(self, call: Call[T]) -> T:
+        """Send one request and read its answer.
+
+        Raises:
+            RemoteError: The queen reported an error.
+            QueenUnreachableError: She did not answer.
+        """
+        with explained(str(self._http.base_url)):
+            response = self._http.request(
+                call.method, call.path, params=call.query, headers=call.all_headers(), content=call.body
+            )
+        return call.result(response.status_code, response.content)
+
+    def open(self, call: StreamCall) -> TokenStream:
+        """The stream of a request; it is sent when the first event is asked for."""
+        return TokenStream(self._http, StreamCursor(call, self._reconnects))
+
+    def close(self) -> None:
+        """Close kept connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,70 @@
+"""One request to the queen, described once for every transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import msgspec
+
+from swarmesh.core.errors import SwarmeshError
+from swarmesh.wire.errors import remote_error
+
+T = TypeVar("T")
+
+
+class UnexpectedAnswerError(SwarmeshError):
+    """The queennode answered something this version cannot read."""
+
+    code = "unexpected_answer"
+    status = 502
+    default_hint = "Compare 'swarmesh version' with the 'version' of 'swarmesh queennode status --json'."
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """What to send, and how to read the body of a success.
+
+    Attributes:
+        read: Turns the body of a 2xx answer into the result; may raise ``msgspec.DecodeError``.
+    """
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    query: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+    def result(self, status: int, body: bytes) -> T:
+        """The result of an answer.
+
+        Raises:
+            RemoteError: The queen reported an error.
+            UnexpectedAnswerError: The body is not what was agreed on.
+        """
+        if not 200 <= status < 300:
+            raise remote_error(status, body)
+        try:
+            return self.read(body)
+        except msgspec.DecodeError as error:
+            raise UnexpectedAnswerError(f"{self.method} {self.path}: {error}") from error
+
+    def all_headers(self) -> dict[str, str]:
+        """The headers this request needs beside the key."""
+        return self.headers if self.body is None else {"content-type": "application/json", **self.headers}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCall:
+    """A request whose answer is a stream of events.
+
+    Attributes:
+        job_id: The task's id where it is known before the answer, so that a first connection may be tried again.
+        after: Number of the last token the caller has already.
+    """
+
+    call: Call[None]
+    job_id: str = ""
+    after: int = 0

@@ -1,0 +1,102 @@
+"""Where a stream stands, so that a dropped connection is taken up again at the right token.
+
+Touches no socket and no clock: a transport asks what to send, feeds what comes, and says when the connection broke.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from swarmesh.client import routes
+from swarmesh.client.call import Call, StreamCall
+from swarmesh.client.events import Done, Event, Token, read_event
+from swarmesh.core.errors import QueenUnreachableError
+from swarmesh.wire.flow import Accepted
+from swarmesh.wire.sse import SseReader
+
+RECONNECT_WAIT_S_MAX: Final = 5.0
+
+
+class Reconnects(msgspec.Struct, frozen=True):
+    """How often a stream may be taken up again with no new token between, and how long to wait before.
+
+    Attributes:
+        times: Reconnects in a row; 0 gives up at the first drop.
+        first_wait_s: Before the first; each next one waits twice as long, up to `RECONNECT_WAIT_S_MAX`.
+    """
+
+    times: int = 8
+    first_wait_s: float = 0.2
+
+
+class StreamCursor:
+    """The state of one stream over all its connections.
+
+    Attributes:
+        job_id: The task's id; empty until the queen has said it.
+        last_seq: Number of the last token that was handed out.
+        ended: `Done` was read; nothing more will come.
+    """
+
+    def __init__(self, first: StreamCall, reconnects: Reconnects) -> None:
+        self.job_id = first.job_id
+        self.last_seq = first.after
+        self.ended = False
+        self._next = first.call
+        self._reconnects = reconnects
+        self._drops = 0
+        self._reader = SseReader()
+
+    def connect(self) -> Call[None]:
+        """The request of the next connection."""
+        self._reader = SseReader()
+        return self._next
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take bytes in and return the events they complete, each token once.
+
+        Raises:
+            RemoteError: The answer ended in an error.
+        """
+        return [event for sse in self._reader.feed(data) if (event := self._take(read_event(sse))) is not None]
+
+    def dropped(self, why: QueenUnreachableError) -> float:
+        """The connection broke before the end: seconds to wait before the next one.
+
+        Raises:
+            QueenUnreachableError: The task's id is not known, or there were too many drops.
+        """
+        if not self.job_id:
+            raise why
+        if self._drops >= self._reconnects.times:
+            hint = f"'swarmesh honeytokens collect --job-id {self.job_id}' gets the rest later."
+            raise QueenUnreachableError(
+                f"{why.message} (the stream of {self.job_id} broke after token {self.last_seq}, "
+                f"{self._drops} reconnects did not help)",
+                hint=hint,
+            ) from why
+        wait_s = min(self._reconnects.first_wait_s * 2.0**self._drops, RECONNECT_WAIT_S_MAX)
+        self._drops += 1
+        self._next = routes.resume(self.job_id, self.last_seq)
+        return wait_s
+
+    def _take(self, event: Token | Done | Accepted | None) -> Event | None:
+        match event:
+            case Token(seq=seq):
+                if seq is not None:
+                    if seq <= self.last_seq:
+                        return None
+                    self.last_seq = seq
+                self._drops = 0
+                return event
+            case Done():
+                self.ended = True
+                self.job_id = event.job_id
+                return event
+            case Accepted():
+                self.job_id = event.job_id
+                return None
+            case None:
+                return None

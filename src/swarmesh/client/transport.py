@@ -1,0 +1,71 @@
+"""What both transports share: how httpx is set up, and what its failures mean."""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import httpx
+
+from swarmesh import __version__
+from swarmesh.client.endpoint import Endpoint
+from swarmesh.core.errors import QueenUnreachableError
+
+CONNECT_TIMEOUT_S: Final = 5.0
+STREAM_SILENCE_S: Final = 60.0
+"""A stream on which not even a ping came for so long is taken for broken."""
+_IDLE_TTL_S: Final = 30.0
+"""Idle connections older than this are not used again; the queen closes hers later than that."""
+
+
+def settings(endpoint: Endpoint, timeout_s: float) -> dict[str, Any]:
+    """Arguments of ``httpx.Client`` and ``httpx.AsyncClient``.
+
+    Proxies and netrc of the environment are not used: a queen is reached directly, or as its URL says.
+    """
+    # Plain HTTP needs no certificates, and loading them takes longer than most commands; this context trusts none.
+    plain = endpoint.url.startswith("http://")
+    return {
+        "base_url": endpoint.url,
+        "headers": {"authorization": f"Bearer {endpoint.key}", "user-agent": f"swarmesh/{__version__}"},
+        "timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+        "limits": httpx.Limits(keepalive_expiry=_IDLE_TTL_S),
+        "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
+        "trust_env": False,
+    }
+
+
+STREAM_TIMEOUT: Final = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn httpx's failures into the one error that says no queen answers."""
+    try:
+        yield
+    except httpx.ConnectError as error:
+        raise QueenUnreachableError(f"no queennode answers at {url}: {error}") from error
+    except httpx.TimeoutException as error:
+        raise QueenUnreachableError(f"the queennode at {url} took too long ({type(error).__name__})") from error
+    except httpx.TransportError as error:
+        raise QueenUnreachableError(f"the connection to {url} broke: {error}") from error
+
+
+def stream_cut(url: str) -> QueenUnreachableError:
+    """A stream ended without saying that it is done, which is never taken for its end."""
+    return QueenUnreachableError(f"the stream from {url} was cut off")
+
+
+def document(method: Callable[..., Any], describe: Callable[..., Any]) -> None:
+    """Give a client's method the name, the contract and the parameters of the request it sends."""
+    signature = inspect.signature(describe)
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    method.__name__ = describe.__name__
+    method.__doc__ = describe.__doc__
+    # inspect and help() read this attribute; a function type does not declare it.
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[itself, *signature.parameters.values()], return_annotation=inspect.Signature.empty
+    )

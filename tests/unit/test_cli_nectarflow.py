@@ -1,0 +1,220 @@
+"""`swarmesh nectarflow` and `swarmesh honeytokens`."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_shell import Shell, shell_at
+from fake_queen import DROP, accepted, done, flow, token
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    with shell_at(tmp_path, monkeypatch, capsys) as shell:
+        yield shell
+
+
+def test_submit_prints_the_text_and_nothing_else(shell: Shell) -> None:
+    shell.queen.streams = [[accepted(), token(1, "Hello "), token(2, "there."), done()]]
+    result = shell.run("nectarflow", "submit", "--prompt", "Hello")
+    assert (result.code, result.out, result.err) == (0, "Hello there.\n", "")
+    assert shell.queen.seen[0].body == {"prompt": "Hello", "modelcell": "", "priority": "medium", "stream": True}
+
+
+def test_submit_passes_its_options_on(shell: Shell) -> None:
+    shell.queen.streams = [[accepted(), done()]]
+    options = [
+        "--modelcell",
+        "demo",
+        "--priority",
+        "high",
+        "--max-tokens",
+        "5",
+        "--temperature",
+        "0",
+        "--seed",
+        "7",
+        "--stop",
+        "A",
+        "--stop",
+        "B",
+    ]
+    result = shell.run("nectarflow", "submit", "--prompt", "Hello", *options, "--json")
+    assert (result.code, result.out) == (0, "")
+    assert shell.queen.seen[0].body == {
+        "prompt": "Hello",
+        "modelcell": "demo",
+        "priority": "high",
+        "max_tokens": 5,
+        "temperature": 0.0,
+        "seed": 7,
+        "stop": ["A", "B"],
+        "stream": True,
+    }
+
+
+def test_text_arrives_while_the_answer_is_being_made(shell: Shell) -> None:
+    gates = [threading.Event(), threading.Event()]
+    shell.queen.streams = [[accepted(), token(1, "one "), gates[0], token(2, "two "), gates[1], token(3, "3"), done()]]
+    with shell.start("nectarflow", "submit", "--prompt", "Count.") as process:
+        assert process.stdout is not None
+        # Each piece can only come before the gate behind it is opened, or never.
+        assert process.stdout.read(4) == b"one "
+        gates[0].set()
+        assert process.stdout.read(4) == b"two "
+        gates[1].set()
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, b"3\n", b"")
+
+
+def test_a_dropped_connection_is_not_seen(shell: Shell) -> None:
+    shell.queen.streams = [[accepted(), token(1, "one "), DROP], [token(2, "two"), done()]]
+    result = shell.run("nectarflow", "submit", "--prompt", "Count.")
+    assert (result.code, result.out, result.err) == (0, "one two\n", "")
+    assert shell.queen.seen[1].headers["last-event-id"] == "1"
+
+
+def test_prompt_from_standard_input(shell: Shell) -> None:
+    shell.queen.streams = [[accepted(), token(1, "ok\n"), done()]]
+    with shell.start("nectarflow", "submit", "--prompt", "-", stdin=subprocess.PIPE) as process:
+        out, err = process.communicate("a long prompt\nof two lines: ü".encode(), timeout=20)
+    assert (process.returncode, out, err) == (0, b"ok\n", b"")
+    assert shell.queen.seen[0].body["prompt"] == "a long prompt\nof two lines: ü"
+
+
+def test_input_is_any_json_and_values_are_printed_as_json(shell: Shell) -> None:
+    shell.queen.streams = [[accepted(), token(1, "", value={"words": 2}), token(2, "", value=[1]), done()]]
+    result = shell.run("nectarflow", "submit", "--input", '{"text": "two words"}', "--modelcell", "stats")
+    assert (result.code, result.out) == (0, '{"words":2}\n[1]\n')
+    assert shell.queen.seen[0].body["input"] == {"text": "two words"}
+    assert "prompt" not in shell.queen.seen[0].body
+
+
+def test_images_are_saved(shell: Shell, tmp_path: Path) -> None:
+    pieces = [
+        token(number, "", media_type="image/png", base64=base64.b64encode(b"\x89PNG%d" % number).decode())
+        for number in (1, 2)
+    ]
+    shell.queen.streams = [[accepted(), *pieces, done()]]
+    path = tmp_path / "out.png"
+    result = shell.run("nectarflow", "submit", "--input", "{}", "--output", str(path))
+    assert (result.code, result.out) == (0, "")
+    assert path.read_bytes() == b"\x89PNG1"
+    assert (tmp_path / "out-2.png").read_bytes() == b"\x89PNG2"
+
+
+def test_an_image_without_an_output_file_is_mentioned(shell: Shell) -> None:
+    shell.queen.streams = [[accepted(), token(1, "", media_type="image/png", base64="iVBORw=="), done()]]
+    result = shell.run("nectarflow", "submit", "--input", "{}")
+    assert (result.code, result.out) == (0, "")
+    assert "image/png" in result.err
+    assert "--output FILE" in result.err
+
+
+def test_an_output_file_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:
+    shell.queen.streams = [[accepted(), token(1, "", media_type="image/png", base64="iVBORw=="), done()]]
+    result = shell.run("nectarflow", "submit", "--input", "{}", "--output", str(tmp_path / "no" / "out.png"))
+    assert result.code == 1
+    assert "cannot be written" in result.err
+
+
+def test_a_models_text_cannot_command_the_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.queen.streams = [[accepted(), token(1, "a\x1b[2Jb\tc\x9b3m"), done()]] * 2
+    assert shell.run("nectarflow", "submit", "--prompt", "x").out == "a\x1b[2Jb\tc\x9b3m\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert shell.run("nectarflow", "submit", "--prompt", "x").out == "a[2Jb\tc3m\n"
+
+
+def test_detach(shell: Shell) -> None:
+    result = shell.run("nectarflow", "submit", "--prompt", "Hello", "--detach")
+    assert (result.code, result.out) == (0, "job-1\n")
+    result = shell.run("nectarflow", "submit", "--prompt", "Hello", "--detach", "--json")
+    assert (result.code, result.json, result.err) == (0, {"job_id": "job-1"}, "")
+    assert shell.queen.seen[0].body["stream"] is False
+
+
+def test_show(shell: Shell) -> None:
+    result = shell.run("nectarflow", "show", "job-1")
+    assert result.code == 0
+    assert "status     done" in result.out
+    assert "took       2.5 s" in result.out
+    assert shell.run("nectarflow", "show", "job-1", "--json").json == flow()
+
+
+def test_show_a_failed_task(shell: Shell) -> None:
+    error = {"code": "rustbee_lost", "message": "it is gone", "hint": "", "type": "server_error", "param": None}
+    shell.queen.flows["job-1"] = flow(status="failed", error=error, usage=None, rustbee_id=None)
+    assert "error      rustbee_lost: it is gone" in shell.run("nectarflow", "show", "job-1").out
+
+
+def test_list(shell: Shell) -> None:
+    shell.queen.flows["job-2"] = flow("job-2", status="running", finished_at=None, usage=None)
+    result = shell.run("nectarflow", "list")
+    assert result.code == 0
+    header, first, second = result.out.splitlines()
+    assert header.split()[:3] == ["job", "status", "modelcell"]
+    assert first.split()[:2] == ["job-1", "done"]
+    assert second.split()[:2] == ["job-2", "running"]
+    only = shell.run("nectarflow", "list", "--status", "running", "--limit", "3", "--json")
+    assert [view["job_id"] for view in only.json] == ["job-2"]
+    assert shell.queen.seen[-1].query == {"status": "running", "limit": "3"}
+
+
+def test_an_empty_list_says_what_to_do(shell: Shell) -> None:
+    shell.queen.flows.clear()
+    result = shell.run("nectarflow", "list")
+    assert (result.code, result.out) == (0, "")
+    assert "next: swarmesh nectarflow submit" in result.err
+    assert shell.run("nectarflow", "list", "--json").json == []
+
+
+def test_cancel(shell: Shell) -> None:
+    result = shell.run("nectarflow", "cancel", "job-1")
+    assert (result.code, result.out) == (0, "job-1 is cancelled\n")
+    assert shell.run("nectarflow", "cancel", "job-1", "--json").json["status"] == "cancelled"
+
+
+def test_collect(shell: Shell) -> None:
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1")
+    assert (result.code, result.out, result.err) == (0, "Hello.\n", "")
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1", "--json")
+    assert result.json["text"] == "Hello."
+    assert result.json["last_seq"] == 2
+
+
+def test_collect_of_a_running_task_says_so(shell: Shell) -> None:
+    shell.queen.tokens |= {"status": "running", "text": "Hel"}
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1")
+    assert (result.code, result.out) == (0, "Hel\n")
+    assert "--follow" in result.err
+
+
+def test_collect_saves_images(shell: Shell, tmp_path: Path) -> None:
+    shell.queen.tokens["outputs"] = [{"text": "", "media_type": "image/png", "base64": "iVBORw=="}]
+    path = tmp_path / "out.png"
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1", "--output", str(path))
+    assert (result.code, result.out) == (0, "Hello.\n")
+    assert path.read_bytes() == b"\x89PNG"
+
+
+def test_follow(shell: Shell) -> None:
+    shell.queen.streams = [[token(1, "Hel"), token(2, "lo."), done()], [token(1, "Hello."), done()]]
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1", "--follow")
+    assert (result.code, result.out) == (0, "Hello.\n")
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1", "--follow", "--json")
+    assert result.json["text"] == "Hello."
+
+
+def test_standard_input_that_is_no_json(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("not json"))
+    result = shell.run("nectarflow", "submit", "--input", "-")
+    assert result.code == 2
+    assert "--input is no JSON" in result.err

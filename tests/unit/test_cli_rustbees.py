@@ -1,0 +1,177 @@
+"""`swarmesh spawn rustbee`, `swarmesh rustbees`, `swarmesh waggle`."""
+
+from __future__ import annotations
+
+import os
+import pty
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_shell import Shell, shell_at
+from fake_queen import rustbee
+from swarmesh.cli import waiting
+
+FIELDS = {
+    "rustbee_id",
+    "modelcell",
+    "backend",
+    "host",
+    "location",
+    "status",
+    "load",
+    "slots",
+    "slots_busy",
+    "vram_used",
+    "quality",
+    "uptime_s",
+    "pid",
+    "engine_pid",
+    "next_waggle",
+}
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    with shell_at(tmp_path, monkeypatch, capsys) as shell:
+        yield shell
+
+
+def test_spawn_waits_until_the_rustbee_is_healthy(shell: Shell) -> None:
+    shell.queen.loading = 2
+    result = shell.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo", "--json")
+    assert result.code == 0
+    assert result.json["rustbee_id"] == "rustbee-1"
+    assert result.json["status"] == "healthy"
+    assert len(shell.queen.requests("GET", "/v2/swarmesh/rustbees/rustbee-1")) == 3
+    assert shell.queen.seen[0].body == {"type": "cpu", "modelcell": "demo"}
+
+
+def test_spawn_no_wait(shell: Shell) -> None:
+    result = shell.run("spawn", "rustbee", "--modelcell", "demo", "--no-wait", "--json")
+    assert result.json == {"rustbee_id": "rustbee-1", "status": "starting"}
+    assert len(shell.queen.seen) == 1
+    assert shell.run("spawn", "rustbee", "--modelcell", "demo", "--no-wait").out == "rustbee-2 is starting\n"
+
+
+def test_spawn_passes_its_options_on(shell: Shell) -> None:
+    options = ["--host", "mac", "--gpu", "1", "--cellalloc", "512", "--slots", "2", "--context", "1024"]
+    assert shell.run("spawn", "rustbee", "--type", "cuda", "--modelcell", "qwen", *options).code == 0
+    assert shell.queen.seen[0].body == {
+        "type": "cuda",
+        "modelcell": "qwen",
+        "host": "mac",
+        "gpu": 1,
+        "cellalloc": 512,
+        "slots": 2,
+        "context": 1024,
+    }
+
+
+def test_spawn_adopts_a_server_and_takes_its_key_from_a_variable(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOX_KEY", "sk-box")
+    options = ["--url", "http://box:11434", "--api-key-env", "BOX_KEY"]
+    assert shell.run("spawn", "rustbee", "--modelcell", "qwen", *options).code == 0
+    body = shell.queen.seen[0].body
+    assert body == {"type": "openai", "modelcell": "qwen", "url": "http://box:11434", "api_key": "sk-box"}
+
+
+def test_spawn_of_a_class_of_ones_own(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shell.run("spawn", "rustbee", "--modelcell", "stats", "--class", "m:C", "--python-path", "lib").code == 0
+    body = shell.queen.seen[0].body
+    assert body == {"type": "python", "modelcell": "stats", "class_path": "m:C", "python_path": str(tmp_path / "lib")}
+
+
+def test_a_rustbee_that_never_gets_ready(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.queen.loading = 1000
+    monkeypatch.setattr(waiting, "LOAD_WAIT_S_MAX", 0.0)
+    result = shell.run("spawn", "rustbee", "--modelcell", "demo")
+    assert result.code == 1
+    assert "error: still not healthy after" in result.err
+
+
+def test_loading_is_shown_on_a_terminal(shell: Shell) -> None:
+    shell.queen.loading = 4
+    ours, theirs = pty.openpty()
+    try:
+        with shell.start("spawn", "rustbee", "--modelcell", "demo", "--json", stderr=theirs) as process:
+            out, _ = process.communicate(timeout=30)
+        shown = os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == 0
+    assert b'"status":"healthy"' in out
+    assert "loading demo: 0 of 1 rustbees healthy" in shown
+
+
+def test_list(shell: Shell) -> None:
+    shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1"), "rustbee-2": rustbee("rustbee-2", status="suspect")}
+    result = shell.run("rustbees", "list")
+    assert result.code == 0
+    header, first, second = result.out.splitlines()
+    assert header.split()[:5] == ["rustbee", "modelcell", "type", "host", "status"]
+    assert first == "rustbee-1  demo       cpu   local  healthy  1/4    99   0.95     1m05s"
+    assert second.split()[4] == "suspect"
+    views = shell.run("rustbees", "list", "--json").json
+    assert [view["rustbee_id"] for view in views] == ["rustbee-1", "rustbee-2"]
+    assert views[0].keys() >= FIELDS
+
+
+@pytest.mark.parametrize(("width", "coloured"), [(80, True), (40, False)])
+def test_list_on_a_terminal(shell: Shell, width: int, coloured: bool) -> None:  # noqa: FBT001 - pytest's parameter
+    shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1", modelcell="[red]odd")}
+    ours, theirs = pty.openpty()
+    try:
+        termios.tcsetwinsize(theirs, (24, width))
+        with shell.start("rustbees", "list", stdout=theirs) as process:
+            process.wait(30)
+        shown = os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ("\x1b[" in shown) is coloured
+    assert "[red]odd" in shown
+    assert "1m05s" in shown
+
+
+def test_an_empty_list_says_what_to_do(shell: Shell) -> None:
+    result = shell.run("rustbees", "list")
+    assert (result.code, result.out) == (0, "")
+    assert "next: swarmesh spawn rustbee" in result.err
+    assert shell.run("rustbees", "list", "--json").out == "[]\n"
+
+
+def test_stop(shell: Shell) -> None:
+    shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1"), "rustbee-2": rustbee("rustbee-2")}
+    result = shell.run("rustbees", "stop", "rustbee-1", "--grace", "5")
+    assert (result.code, result.out) == (0, "rustbee-1 has ended\n")
+    assert shell.queen.seen[0].query == {"grace_s": "5"}
+    assert shell.run("rustbees", "stop", "rustbee-2", "--no-wait").out == "rustbee-2 is draining\n"
+    assert shell.run("rustbees", "stop", "rustbee-2").code == 1
+
+
+def test_a_rustbee_that_does_not_stop(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmesh.cli.rustbees.STOP_SLACK_S", -1.0)
+    shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1")}
+    shell.queen.answers["DELETE", "/v2/swarmesh/rustbees/rustbee-1"] = 202, {}
+    result = shell.run("rustbees", "stop", "rustbee-1", "--grace", "0")
+    assert result.code == 1
+    assert "still there after -1 s: rustbee-1 (pid 101)" in result.err
+
+
+def test_waggle_status(shell: Shell) -> None:
+    shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1")}
+    message = "the engine ended:\n  in the middle\n\x1b[31msignal 9\n"
+    shell.queen.alarms = [{"rustbee_id": "rustbee-0", "code": "engine_died", "message": message, "at": 1.0}]
+    result = shell.run("waggle", "status")
+    assert result.code == 0
+    header, row, alarm = result.out.splitlines()
+    assert header == "rustbee    modelcell  status   load  MiB  quality  tokens/s  age    took    next"
+    assert row == "rustbee-1  demo       healthy  0.25  99   0.95     12.5      0.4 s  1.5 ms  30 s"
+    assert alarm.endswith("rustbee-0  engine_died: the engine ended: ... [31msignal 9")
+    waggles = shell.run("waggle", "status", "--json").json
+    assert waggles[0]["waggle_rtt_ms"] == 1.5
