@@ -32,7 +32,7 @@ def test_text_statistics(fresh: Any) -> None:
 
 
 def test_an_image_comes_out_as_png(fresh: Any, tmp_path: Path) -> None:
-    fresh.run("spawn", "rustbee", "--type", "python", "--modelcell", "image", "--class", "png_image:PngImage",
+    fresh.run("spawn", "rustbee", "--type", "python", "--modelcell", "image", "--class", "png_image:CombImage",
               "--python-path", EXAMPLES)  # fmt: skip
     with fresh.http() as client:
         job = client.post("/v2/swarmesh/nectarflow", json={"modelcell": "image", "prompt": "a bee"}).json()["job_id"]

@@ -27,7 +27,7 @@ QUEUE_MAX_PER_KEY: Final = 1_000
 MOVES_MAX: Final = 3
 """Times a task may be given to another worker after the first."""
 LOOK_AHEAD_MAX: Final = 64
-"""Waiting tasks that failed somewhere which are looked at for one free slot; the first untried one always is."""
+"""Sets of workers that failed waiting tasks, each looked at once for a free slot; the first untried task always is."""
 PATIENCE_MS: Final = 60_000
 """How long an interactive task waits while no worker that could take it is even expected back."""
 RETRY_AFTER_S: Final = 5
@@ -165,14 +165,17 @@ class Dispatcher:
         self.queue.push_front(task)
 
     def _next_placeable(self, model: ModelName) -> tuple[Task, Decision] | None:
-        for place, task in enumerate(self.queue.waiting(model)):
-            if task.tried and place >= LOOK_AHEAD_MAX:
+        blocked: set[frozenset[WorkerId]] = set()
+        for task in self.queue.waiting(model):
+            tried = frozenset(task.tried)
+            if tried in blocked or (tried and len(blocked) >= LOOK_AHEAD_MAX):
                 continue
             decision = choose(self._fleet, task)
             if decision.chosen is not None:
                 return task, decision
-            if not task.tried:
+            if not tried:
                 return None  # No filter depends on this task, so nobody is free for those behind it either.
+            blocked.add(tried)  # Nor for others that failed on the same workers.
         return None
 
     def _refusal(self, task: Task, *, model_known: bool) -> SwarmeshError | None:

@@ -51,7 +51,7 @@ class WorkerRegistered(msgspec.Struct, frozen=True, gc=False):
 
 
 class WorkerWaggled(msgspec.Struct, frozen=True, gc=False):
-    """A worker reported: load 0.0 to 1.0, memory in MiB, quality 0.0 to 1.0."""
+    """A worker reported: load 0.0 to 1.0, memory in MiB, quality 0.0 to 1.0; an empty backend is not news."""
 
     worker_id: WorkerId
     ready: bool
@@ -60,6 +60,7 @@ class WorkerWaggled(msgspec.Struct, frozen=True, gc=False):
     quality: float
     engine_pid: int
     slots: int
+    backend: str = ""
 
 
 class WorkerAlarmed(msgspec.Struct, frozen=True, gc=False):

@@ -111,6 +111,7 @@ class Roster:
         worker.vram_used_mib = event.vram_used_mib
         worker.quality = event.quality
         worker.engine_pid = event.engine_pid
+        worker.backend = event.backend or worker.backend
         worker.slots = event.slots
         self._reported(worker, now_ms, out, ready=event.ready)
 

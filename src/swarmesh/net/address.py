@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import msgspec
 
 from swarmesh.core.errors import InvalidValueError
+
+_PLAIN = re.compile(r'[!"$->A-~]+')  # Printable ASCII without blank, "#", "?" and "@".
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -42,13 +45,15 @@ def parse_address(text: str) -> Address:
     """
     if text.startswith("unix:/"):
         return Address(path=text.removeprefix("unix:"))
+    shown = text.rpartition("@")[2]  # What stands before it may be a secret.
     try:
         parts = urlsplit(text)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # What no resolver takes is found out here, not at the first task.
     except ValueError as error:
-        raise InvalidValueError(f"{text!r} is no address: {error}") from error
-    if parts.scheme != "http" or not parts.hostname or parts.query or parts.username:
+        raise InvalidValueError(f"{shown!r} is no address: {error}", param="url") from error
+    if not _PLAIN.fullmatch(text) or parts.scheme != "http" or not parts.hostname:
         raise InvalidValueError(
-            f"{text!r} is no address of a server", hint="Use http://HOST:PORT or unix:/path/to.sock.", param="url"
+            f"{shown!r} is no address of a server", hint="Use http://HOST:PORT or unix:/path/to.sock.", param="url"
         )
     return Address(host=parts.hostname, port=port or 80, prefix=parts.path.rstrip("/"))

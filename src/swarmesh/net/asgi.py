@@ -62,7 +62,8 @@ class _AsgiCycle:
         request = self._exchange.request
         return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            # Not 2.4, where `send` raises when the client has left: a stream ends by http.disconnect here.
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.0" if request.http_1_0 else "1.1",
             "method": request.method,
             "scheme": "http",
@@ -92,6 +93,8 @@ class _AsgiCycle:
         self._exchange.write(data)
         if not more:
             self._finish()
+        elif self._gone.is_set():
+            await asyncio.sleep(0)  # So that a stream which never waits can be cancelled.
         elif not self._writable.is_set():
             await self._writable.wait()
 

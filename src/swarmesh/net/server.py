@@ -20,10 +20,12 @@ Application = Callable[[Exchange], None]
 PIPELINED_MAX: Final = 8
 """Requests of one connection that may wait for the one before; then its reading pauses."""
 SWEEP_INTERVAL_S: Final = 1.0
+LINGER_S: Final = 2.0
+"""How long a refused client's bytes are still taken and dropped; closing at once would reset the answer away."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one client may cost; bytes and seconds."""
+    """What one client may cost; bytes and seconds. The head's limit holds for a chunked body's trailers too."""
 
     head_bytes_max: int = HEAD_BYTES_MAX
     body_bytes_max: int = 10 * 1024 * 1024
@@ -95,7 +97,9 @@ class ServerConnection(asyncio.Protocol):
         self._active: Exchange | None = None
         self._waiting: deque[Request] = deque()
         self._refusal: SwarmeshError | None = None
+        self._refused = False
         self._over_limit: SwarmeshError | None = None
+        self._write_paused = False
         self._since_s = self._loop.time()
         self._start_message()
 
@@ -119,38 +123,52 @@ class ServerConnection(asyncio.Protocol):
         """Parse; a head that grows beyond its limit, or is no HTTP, ends the connection with an answer."""
         if self._refusal is not None:
             return
-        if not self._in_body:
-            self._head_bytes += len(data)
+        self._unseen_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(BadInputError("this server does not switch protocols"))
+            # Ignoring the offer would be allowed, but the parser has passed over the request's body.
+            self._waiting.pop()
+            self._refuse(BadInputError("this server does not switch protocols", hint="Send no Upgrade header."))
         except httptools.HttpParserError as error:
             self._refuse(self._over_limit or BadInputError(f"the request is not valid HTTP/1.1: {error}"))
         else:
-            if not self._in_body and self._head_bytes > self._limits.head_bytes_max:
+            if max(self._head_bytes, self._unseen_bytes) > self._limits.head_bytes_max:
                 self._refuse(self._head_too_large())
-            elif self._active is None and self._waiting:
-                self._answer_next()
+        self._answer_next()
 
     def pause_writing(self) -> None:
         """The client reads slowly."""
+        self._write_paused = True
         if self._active is not None:
             self._active.writing_paused(True)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self._write_paused = False
         if self._active is not None:
             self._active.writing_paused(False)
+        self._answer_next()
 
     # httptools' side
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request: from here on its sender has to hurry."""
+        self._begun = True
+        self._since_s = self._loop.time()
 
     def on_url(self, url: bytes) -> None:
         """Part of the target, usually all of it."""
         self._target += url
+        self._head_bytes += len(url)
+        self._unseen_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """One header; trailers are counted and dropped, they came after everything was decided."""
+        self._head_bytes += len(name) + len(value) + 4
+        self._unseen_bytes = 0
+        if self._in_body:
+            return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
@@ -159,17 +177,21 @@ class ServerConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is whole; what announces too large a body is refused before it comes."""
         self._in_body = True
-        if self._head_bytes > self._limits.head_bytes_max and not self._head_fits():
+        self._http_version = self._parser.get_http_version()
+        if self._http_version not in {"1.1", "1.0"}:
+            self._stop(BadInputError(f"HTTP/{self._http_version} is not spoken here"))
+        if self._head_bytes > self._limits.head_bytes_max:
             self._stop(self._head_too_large())
         for name, value in self._headers:
             if name == b"content-length" and int(value) > self._limits.body_bytes_max:
                 self._stop(self._too_large())
-        if self._expects_continue and self._active is None:
+        if self._expects_continue and self._active is None and not self._waiting:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, without its framing."""
         self._body_bytes += len(body)
+        self._unseen_bytes = 0
         if self._body_bytes > self._limits.body_bytes_max:
             self._stop(self._too_large())
         self._body.append(body)
@@ -179,7 +201,7 @@ class ServerConnection(asyncio.Protocol):
         request = Request(self._parser.get_method().decode(), self._target, self._headers)
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request.keep_alive = self._parser.should_keep_alive()
-        request.http_1_0 = self._parser.get_http_version() == "1.0"
+        request.http_1_0 = self._http_version == "1.0"
         self._start_message()
         self._waiting.append(request)
         if len(self._waiting) >= PIPELINED_MAX and self._transport is not None:
@@ -198,9 +220,12 @@ class ServerConnection(asyncio.Protocol):
         self._since_s = self._loop.time()
         if self._transport is None:
             return
-        if not keep_alive:
+        if self._refused:
+            self._transport.write_eof()
+            self._loop.call_later(LINGER_S, self.abort)
+        elif not keep_alive:
             self._transport.close()
-        elif self._waiting:
+        elif self._waiting or self._refusal is not None:
             # From the loop, not from here: a pipeline of a thousand answers must not nest a thousand calls.
             self._loop.call_soon(self._answer_next)
 
@@ -214,7 +239,7 @@ class ServerConnection(asyncio.Protocol):
         if self._active is not None or self._waiting or self._refusal is not None:
             return
         waited_s = now_s - self._since_s
-        if self._head_bytes or self._in_body:
+        if self._begun:
             if waited_s > self._limits.receive_timeout_s:
                 self._refuse(RequestTimeoutError(f"no whole request within {self._limits.receive_timeout_s:g} s"))
         elif waited_s > self._limits.idle_timeout_s and self._transport is not None:
@@ -227,22 +252,28 @@ class ServerConnection(asyncio.Protocol):
         self._headers: Headers = []
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._head_bytes = 0
+        self._head_bytes = 0  # Of what httptools has handed on: the target, headers, trailers.
+        self._unseen_bytes = 0  # What came since it last handed anything on: an unfinished line.
+        self._begun = False
         self._in_body = False
         self._expects_continue = False
 
     def _answer_next(self) -> None:
-        if self._active is None and self._waiting and self._transport is not None:
+        # Not while the client has the answer before still to read: the next could not be told to wait for it.
+        if self._active is not None or self._transport is None or self._write_paused:
+            return
+        if self._waiting:
             exchange = Exchange(self._waiting.popleft(), self)
             if len(self._waiting) == PIPELINED_MAX - 1:
                 self._transport.resume_reading()
             self._active = exchange
             self._server.application(exchange)
-
-    def _head_fits(self) -> bool:
-        # The count so far may hold part of the body that came in the same read.
-        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
-        return size <= self._limits.head_bytes_max
+        elif self._refusal is not None and not self._refused:
+            self._refused = True
+            request = Request("", self._target, [])
+            request.keep_alive = False
+            self._active = exchange = Exchange(request, self)
+            exchange.fail(self._refusal, keep_alive=False)
 
     def _head_too_large(self) -> HeadTooLargeError:
         return HeadTooLargeError(f"the headers are larger than {self._limits.head_bytes_max} bytes")
@@ -256,11 +287,6 @@ class ServerConnection(asyncio.Protocol):
         raise error
 
     def _refuse(self, error: SwarmeshError) -> None:
+        # What was asked before is answered first.
         self._refusal = error
-        if self._active is not None:
-            self.abort()
-            return
-        request = Request("", self._target, [])
-        request.keep_alive = False
-        self._active = exchange = Exchange(request, self)
-        exchange.fail(error, keep_alive=False)
+        self._answer_next()

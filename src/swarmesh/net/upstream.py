@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.errors import EngineError, SwarmeshError
 from swarmesh.net.address import Address
 from swarmesh.wire.http1 import HEAD_BYTES_MAX, ResponseHead, parse_response_head
 
@@ -147,6 +147,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._buffer = b""
         self._reused = False
+        self._out_of_step = False
         self.idle_since_s = 0.0
 
     @property
@@ -228,9 +229,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer += data
         while True:
             head_text, found, rest = self._buffer.partition(b"\r\n\r\n")
+            if len(head_text) > HEAD_BYTES_MAX:
+                raise EngineError(f"{self._pool.address} sent a head of more than {HEAD_BYTES_MAX} bytes")
             if not found:
-                if len(self._buffer) > HEAD_BYTES_MAX:
-                    self._break(f"{self._pool.address} sent a head of more than {HEAD_BYTES_MAX} bytes")
                 return None, b""
             self._buffer = rest
             head = parse_response_head(head_text)
@@ -241,10 +242,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_body(self, data: bytes) -> tuple[bool, bytes]:
         assert self._head is not None, "the head comes before the body"
-        if self._head.framer is None:
-            return True, b""
-        end = self._head.framer.feed(data)
-        return (False, data) if end < 0 else (True, data[:end])
+        end = self._head.framer.feed(data) if self._head.framer is not None else 0
+        if end < 0:
+            return False, data
+        self._out_of_step = end < len(data)  # More than an answer: the next one could be read out of it.
+        return True, data[:end]
 
     def _finish(self) -> None:
         assert self._head is not None, "an answer that ended had a head"
@@ -252,7 +254,7 @@ class UpstreamConnection(asyncio.Protocol):
         if call is not None:
             call.connection = None
         self._reused = True
-        if self._head.keep_alive and self.usable:
+        if self._head.keep_alive and self.usable and not self._out_of_step:
             self._pool.release(self)
         else:
             self.close()

@@ -8,6 +8,7 @@ import msgspec
 
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.ids import TaskId
+from swarmesh.core.routing import Decision
 from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
@@ -60,7 +61,7 @@ def error_of(record: TaskRecord) -> ErrorBody | None:
     return ErrorBody(record.error_code, record.error_message or "", record.error_hint or "")
 
 
-def flow_view(record: TaskRecord) -> FlowView:
+def flow_view(record: TaskRecord, decision: Decision | None = None) -> FlowView:
     """A task as its owner sees it."""
     return FlowView(
         job_id=record.task_id,
@@ -73,6 +74,7 @@ def flow_view(record: TaskRecord) -> FlowView:
         finished_at=record.finished_at_ms / 1000 if record.finished_at_ms is not None else None,
         usage=usage_of(record),
         error=error_of(record),
+        decision=decision.in_words() if decision is not None else None,
     )
 
 

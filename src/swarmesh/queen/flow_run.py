@@ -12,6 +12,7 @@ from swarmesh.core.commands import StartStream
 from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
 from swarmesh.core.events import StreamBroke, StreamEnded
 from swarmesh.core.ids import Blame
+from swarmesh.core.routing import Decision
 from swarmesh.net.upstream import UpstreamCall
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.flow import JSON_TYPE, Flow
@@ -30,6 +31,9 @@ _error_decoder = msgspec.json.Decoder(ErrorData)
 
 class FlowKeeper(Protocol):
     """Who keeps what a run brings (`swarmesh.queen.flows.Flows`)."""
+
+    def decided(self, flow: Flow, decision: Decision) -> None:
+        """Where it goes, and why."""
 
     def produced(self, flow: Flow, row: TokenRow) -> None:
         """A piece of the answer."""
@@ -66,6 +70,7 @@ class FlowRun:
 
     def start(self, command: StartStream, link: WorkerLink) -> None:
         """See `swarmesh.queen.driver.Runner`."""
+        self._keeper.decided(self._flow, command.decision)
         self._attempt = command.attempt
         self._worker_id = link.worker_id
         self._reader = SseReader()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, Final
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from swarmesh.core.commands import RecordTask
 from swarmesh.core.errors import InvalidValueError, NotFoundError, SwarmeshError
 from swarmesh.core.events import TaskCancelled, TaskSubmitted
 from swarmesh.core.ids import KeyId, ModelName, TaskId
+from swarmesh.core.routing import Decision
 from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
@@ -29,6 +32,8 @@ from swarmesh.wire.flow import DoneData, FlowView, Submission, TokensView
 TOKENS_FLUSH_S: Final = 0.2
 """Longest time a produced token waits for its place on disk; a client never waits for it."""
 PING_INTERVAL_S: Final = 5.0
+DECISIONS_MAX: Final = 1_000
+"""Decisions that can still be explained."""
 DAY_MS: Final = 86_400_000
 IDEMPOTENCY_KEY_MAX: Final = 256
 
@@ -53,6 +58,7 @@ class Flows:
         self._flows: dict[TaskId, Flow] = {}
         self._unsaved: dict[TaskId, list[TokenRow]] = {}
         self._done: dict[TaskId, DoneData] = {}
+        self._decisions: OrderedDict[TaskId, Decision] = OrderedDict()
         self._writes: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -69,7 +75,7 @@ class Flows:
             BadInputError: It is none, or not exactly one of prompt, messages and input is given.
         """
         submission = decode_body(_decoder, body)
-        given = [name for name in ("prompt", "messages", "input") if getattr(submission, name) is not None]
+        given = [name for name in ("prompt", "messages", "input") if getattr(submission, name) not in (None, UNSET)]
         if len(given) != 1:
             said = " and ".join(given) or "none of them"
             raise InvalidValueError(f"exactly one of 'prompt', 'messages' and 'input' is needed; {said} came")
@@ -143,7 +149,8 @@ class Flows:
             NotFoundError: There is no such task.
         """
         flow = self._flows.get(task_id)
-        return flow_view(flow.record if flow is not None else await self._record(task_id))
+        record = flow.record if flow is not None else await self._record(task_id)
+        return flow_view(record, self._decisions.get(task_id))
 
     async def tokens(self, task_id: TaskId) -> TokensView:
         """What a task produced so far.
@@ -158,7 +165,8 @@ class Flows:
 
     async def recent(self, statuses: list[str], limit: int) -> list[FlowView]:
         """The newest tasks."""
-        return [flow_view(record) for record in await self._store.tasks(statuses=statuses, limit=limit)]
+        records = await self._store.tasks(statuses=statuses, limit=limit)
+        return [flow_view(record, self._decisions.get(record.task_id)) for record in records]
 
     async def cancel(self, task_id: TaskId) -> FlowView:
         """End a task; one that is over stays as it is.
@@ -209,6 +217,12 @@ class Flows:
             self._write(self._store.update_task(record.task_id, _running_patch(record)))
 
     # FlowKeeper
+
+    def decided(self, flow: Flow, decision: Decision) -> None:
+        """See `swarmesh.queen.flow_run.FlowKeeper`."""
+        self._decisions[flow.task_id] = decision
+        while len(self._decisions) > DECISIONS_MAX:
+            self._decisions.popitem(last=False)
 
     def produced(self, flow: Flow, row: TokenRow) -> None:
         """See `swarmesh.queen.flow_run.FlowKeeper`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET
 
 from swarmesh.core.errors import TaskRefusedError
 from swarmesh.wire.errors import ErrorBody
@@ -38,7 +39,7 @@ def chat_body(submission: Submission, model: str) -> bytes:
     Raises:
         TaskRefusedError: It has an ``input``, which only a rustbee of the user's own class understands.
     """
-    if submission.input is not None:
+    if submission.input is not UNSET:
         raise TaskRefusedError("'input' needs a rustbee of type python; this modelcell is served by an OpenAI server")
     messages: object = submission.messages or [{"role": "user", "content": submission.prompt}]
     optional = {

@@ -57,7 +57,9 @@ def worker_spec(home: Home, settings: Settings, request: SpawnRequest, worker_id
         key=worker_key(worker_secret(home), worker_id),
         queen_file=str(home.queen_file),
         model_path=model_path,
-        class_path=request.class_path or (cell.target if cell and cell.kind is ModelKind.PYTHON_CLASS else ""),
+        class_path=request.class_path.removeprefix(FAKE_CLASS).removeprefix(":")
+        if engine is EngineKind.FAKE
+        else request.class_path or (cell.target if cell and cell.kind is ModelKind.PYTHON_CLASS else ""),
         python_path=(request.python_path,) if request.python_path else (),
         gpu=request.gpu,
         slots=request.slots or settings.rustbee.slots,

@@ -155,6 +155,7 @@ class Workers:
                 quality=waggle.quality,
                 engine_pid=waggle.engine_pid or worker.engine_pid,
                 slots=waggle.slots or worker.slots,
+                backend=waggle.backend,
             )
         )
         return self._answer(worker_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from swarmesh.core.ids import Priority
 from swarmesh.wire.errors import ErrorBody
@@ -30,7 +31,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     prompt: str | None = None
     messages: Annotated[list[Message], msgspec.Meta(min_length=1, max_length=1024)] | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw | UnsetType = UNSET
     modelcell: Annotated[str, msgspec.Meta(max_length=128)] = ""
     max_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
@@ -46,7 +47,7 @@ class ExecuteRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt: str | None = None
     messages: list[Message] | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw | UnsetType = UNSET
     max_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
     top_p: float | None = None
@@ -99,7 +100,11 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class FlowView(msgspec.Struct, frozen=True):
-    """A task as ``GET /v2/swarmesh/nectarflow/{id}`` shows it; times are Unix seconds."""
+    """A task as ``GET /v2/swarmesh/nectarflow/{id}`` shows it; times are Unix seconds.
+
+    Attributes:
+        decision: Why it went where it went, in words; null when it has not gone yet, or the queen has forgotten.
+    """
 
     job_id: str
     status: str
@@ -111,6 +116,7 @@ class FlowView(msgspec.Struct, frozen=True):
     finished_at: float | None
     usage: Usage | None
     error: ErrorBody | None
+    decision: str | None = None
 
 
 class TokensView(msgspec.Struct, frozen=True):

@@ -100,13 +100,13 @@ class ChunkedFramer:
                 position += step
                 continue
             line_end = data.find(b"\n", position)
+            line = self._line + data[position : line_end if line_end >= 0 else size]
+            if len(line) > CHUNK_LINE_BYTES_MAX:
+                raise EngineError(f"a chunk line is longer than {CHUNK_LINE_BYTES_MAX} bytes")
             if line_end < 0:
-                self._line += data[position:]
-                if len(self._line) > CHUNK_LINE_BYTES_MAX:
-                    raise EngineError("a chunk line has no end")
+                self._line = line
                 return -1
-            line = (self._line + data[position:line_end]).rstrip(b"\r")
-            self._line = b""
+            line, self._line = line.rstrip(b"\r"), b""
             position = line_end + 1
             if self._take_line(line):
                 return position
@@ -186,13 +186,12 @@ def parse_response_head(raw: bytes) -> ResponseHead:
     """Read a head without its blank line.
 
     Raises:
-        EngineError: It is not HTTP/1.x.
+        EngineError: It is not HTTP/1.x, or does not say clearly where the body ends.
     """
     lines = raw.split(b"\r\n")
-    version, _, rest = lines[0].partition(b" ")
-    code = rest[:3]
-    if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3:
-        raise EngineError(f"{lines[0][:64]!r} is no status line")
+    version, status = _status(lines[0])
+    if not raw.count(b"\n") == raw.count(b"\r") == len(lines) - 1 or b"\0" in raw:
+        raise EngineError("a head has control characters in it")  # It is passed on as it came.
     headers: Headers = []
     keep_alive = version != b"HTTP/1.0"
     length, hop_by_hop = UNTIL_CLOSE, False
@@ -203,14 +202,29 @@ def parse_response_head(raw: bytes) -> ResponseHead:
         name, value = name.lower(), value.strip()
         headers.append((name, value))
         if name == b"content-length":
-            length = max(length, _content_length(value)) if length != CHUNKED else CHUNKED
+            length = _agreed(length, _content_length(value))
         elif name == b"transfer-encoding":
-            length = CHUNKED if value.lower().endswith(b"chunked") else UNTIL_CLOSE
+            length = _agreed(length, CHUNKED if value.lower().endswith(b"chunked") else UNTIL_CLOSE)
         elif name in HOP_BY_HOP:
             hop_by_hop = True
             if name == b"connection":
                 keep_alive = b"close" not in value.lower()
-    return ResponseHead(raw, int(code), headers, length=length, keep_alive=keep_alive, hop_by_hop=hop_by_hop)
+    return ResponseHead(raw, status, headers, length=length, keep_alive=keep_alive, hop_by_hop=hop_by_hop)
+
+
+def _status(line: bytes) -> tuple[bytes, int]:
+    version, _, rest = line.partition(b" ")
+    code = rest.partition(b" ")[0]
+    if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3:
+        raise EngineError(f"{line[:64]!r} is no status line")
+    return version, int(code)
+
+
+def _agreed(before: int, said: int) -> int:
+    # Whoever reads the answer after us may believe the other of the two, and take the rest for an answer of its own.
+    if before not in {UNTIL_CLOSE, said}:
+        raise EngineError("a head gives its body two lengths")
+    return said
 
 
 def _content_length(value: bytes) -> int:
