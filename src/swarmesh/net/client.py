@@ -47,7 +47,7 @@ class Response:
         """See `swarmesh.net.upstream.Sink`."""
         if head is not None:
             self.head = head
-            self._framer = head.fresh_framer()
+            self._framer = head.framer()
         if data and self._framer is not None:
             payload: list[bytes] = []
             self._framer.feed(data, payload)

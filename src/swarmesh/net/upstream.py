@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from swarmesh.core.errors import EngineError, SwarmeshError
 from swarmesh.net.address import Address
-from swarmesh.wire.http1 import HEAD_BYTES_MAX, ResponseHead, parse_response_head
+from swarmesh.wire.http1 import HEAD_BYTES_MAX, Framer, ResponseHead, parse_response_head
 
 CONNECT_TIMEOUT_S: Final = 5.0
 IDLE_MAX: Final = 256
@@ -145,6 +145,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._call: UpstreamCall | None = None
         self._head: ResponseHead | None = None
+        self._framer: Framer | None = None
         self._buffer = b""
         self._reused = False
         self._out_of_step = False
@@ -237,12 +238,12 @@ class UpstreamConnection(asyncio.Protocol):
             head = parse_response_head(head_text)
             if head.status >= 200:
                 break  # Interim answers (100 Continue) are nobody's business but ours.
-        self._head, self._buffer = head, b""
+        self._head, self._framer, self._buffer = head, head.framer(), b""
         return head, rest
 
     def _read_body(self, data: bytes) -> tuple[bool, bytes]:
         assert self._head is not None, "the head comes before the body"
-        end = self._head.framer.feed(data) if self._head.framer is not None else 0
+        end = self._framer.feed(data) if self._framer is not None else 0
         if end < 0:
             return False, data
         self._out_of_step = end < len(data)  # More than an answer: the next one could be read out of it.

@@ -101,7 +101,7 @@ class FlowRun:
     def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
         """See `swarmesh.net.upstream.Sink`."""
         if head is not None:
-            self._framer = head.fresh_framer()
+            self._framer = head.framer()
             self._refusal = Refusal(head) if head.status >= 400 else None
         if self._refusal is not None:
             self._refusal.feed(data)

@@ -22,8 +22,8 @@ class Passage(Protocol):
     def can_tell(self) -> bool:
         """See the class."""
 
-    def head(self, head: ResponseHead, extra: Headers) -> bytes:
-        """The client's head."""
+    def head(self, head: ResponseHead, extra: bytes) -> bytes:
+        """The client's head, with ``extra`` header lines of ours."""
 
     def forward(self, data: bytes, *, ended: bool) -> bytes:
         """The client's bytes for a worker's bytes."""
@@ -34,7 +34,7 @@ class Passage(Protocol):
 
 def passage_for(head: ResponseHead, request: Request) -> Passage:
     """The cheapest passage that this worker's answer and this client allow."""
-    if request.http_1_0 and not isinstance(head.framer, ChunkedFramer):
+    if request.http_1_0 and not head.chunked:
         return AsItIs(head) if not head.until_close else UntilClose(head)
     if request.http_1_0:
         return UntilClose(head)
@@ -50,7 +50,7 @@ class AsItIs:
 
     def __init__(self, head: ResponseHead) -> None:
         self.keeps_alive = True
-        self._events = isinstance(head.framer, ChunkedFramer) and _is_event_stream(head)
+        self._events = head.chunked and _is_event_stream(head)
         self._tail = b""
 
     @property
@@ -58,12 +58,11 @@ class AsItIs:
         """See `Passage`: true when the last bytes ended an event and its chunk together, as our agents send them."""
         return self._events and (not self._tail or self._tail.endswith(b"\n\n\r\n"))
 
-    def head(self, head: ResponseHead, extra: Headers) -> bytes:
+    def head(self, head: ResponseHead, extra: bytes) -> bytes:
         """See `Passage`."""
         if not head.hop_by_hop:
-            return render_head(head.raw + b"\r\n", extra)
-        kept = [h for h in head.headers if h[0] not in HOP_BY_HOP or h[0] == b"transfer-encoding"]
-        return render_head(status_line(head.status), kept + extra)
+            return b"%s\r\n%s\r\n" % (head.raw, extra)
+        return _head(head, extra, [h for h in head.headers if h[0] == b"transfer-encoding"])
 
     def forward(self, data: bytes, *, ended: bool) -> bytes:  # noqa: ARG002 - the worker's own end mark is in data
         """See `Passage`."""
@@ -91,10 +90,9 @@ class Chunked:
         """See `Passage`."""
         return self._events and (not self._tail or self._tail.endswith(b"\n\n"))
 
-    def head(self, head: ResponseHead, extra: Headers) -> bytes:
+    def head(self, head: ResponseHead, extra: bytes) -> bytes:
         """See `Passage`."""
-        kept = [h for h in head.headers if h[0] not in HOP_BY_HOP]
-        return render_head(status_line(head.status), [*kept, (b"transfer-encoding", b"chunked"), *extra])
+        return _head(head, extra, [(b"transfer-encoding", b"chunked")])
 
     def forward(self, data: bytes, *, ended: bool) -> bytes:
         """See `Passage`."""
@@ -115,7 +113,7 @@ class UntilClose:
     def __init__(self, head: ResponseHead) -> None:
         self.keeps_alive = False
         self._events = _is_event_stream(head)
-        self._framer = ChunkedFramer() if isinstance(head.framer, ChunkedFramer) else None
+        self._framer = ChunkedFramer() if head.chunked else None
         self._tail = b""
 
     @property
@@ -123,10 +121,9 @@ class UntilClose:
         """See `Passage`."""
         return self._events and (not self._tail or self._tail.endswith(b"\n\n"))
 
-    def head(self, head: ResponseHead, extra: Headers) -> bytes:
+    def head(self, head: ResponseHead, extra: bytes) -> bytes:
         """See `Passage`."""
-        kept = [h for h in head.headers if h[0] not in HOP_BY_HOP]
-        return render_head(status_line(head.status), [*kept, (b"connection", b"close"), *extra])
+        return _head(head, extra, [(b"connection", b"close")])
 
     def forward(self, data: bytes, *, ended: bool) -> bytes:  # noqa: ARG002 - the end is the close
         """See `Passage`."""
@@ -141,6 +138,11 @@ class UntilClose:
     def tell(self, event: bytes) -> bytes:
         """See `Passage`."""
         return event
+
+
+def _head(head: ResponseHead, extra: bytes, framing: Headers) -> bytes:
+    kept = [header for header in head.headers if header[0] not in HOP_BY_HOP]
+    return render_head(status_line(head.status) + extra, kept + framing)
 
 
 def _chunk(data: bytes) -> bytes:

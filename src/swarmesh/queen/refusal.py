@@ -27,7 +27,7 @@ class Refusal:
 
     def __init__(self, head: ResponseHead) -> None:
         self.status = head.status
-        self._framer = head.fresh_framer()
+        self._framer = head.framer()
         self._payload: list[bytes] = []
         self._kept = 0
 

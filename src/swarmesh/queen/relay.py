@@ -23,10 +23,13 @@ from swarmesh.queen.links import WorkerLink
 from swarmesh.queen.refusal import Refusal
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.errors import envelope
-from swarmesh.wire.http1 import ResponseHead
+from swarmesh.wire.http1 import Headers, ResponseHead
 from swarmesh.wire.openai import ChatRequest, CompletionRequest, EmbeddingRequest, OpenAiRequest
 
 RETRY_AFTER_S: Final = 5
+DECISION_HEADERS: Final = (b"x-swarmesh-rustbee", b"x-swarmesh-attempts", b"x-swarmesh-queue-ms")
+DECISION_LINES: Final = b"%s: %%s\r\n%s: %%d\r\n%s: %%d\r\n" % DECISION_HEADERS
+"""The same as one template: it is filled once per answer."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -164,7 +167,7 @@ class RelayedAnswer:
             else:
                 self._passage = passage_for(head, self._exchange.request)
                 # One write for head and body: a system call each is most of what a request costs.
-                first = self._passage.head(head, self._decision_headers())
+                first = self._passage.head(head, DECISION_LINES % self._decision())
                 self._exchange.write(first + self._passage.forward(data, ended=ended))
         elif self._passage is not None:
             self._exchange.write(self._passage.forward(data, ended=ended))
@@ -238,10 +241,11 @@ class RelayedAnswer:
     def _worker_name(self) -> str:
         return self._link.worker_id if self._link is not None else "no rustbee"
 
-    def _decision_headers(self) -> list[tuple[bytes, bytes]]:
+    def _decision(self) -> tuple[bytes, int, int]:
         worker = self._link.id_header if self._link is not None else b""
-        return [
-            (b"x-swarmesh-rustbee", worker),
-            (b"x-swarmesh-attempts", b"%d" % self._attempt),
-            (b"x-swarmesh-queue-ms", b"%d" % self._queue_ms),
-        ]
+        return worker, self._attempt, self._queue_ms
+
+    def _decision_headers(self) -> Headers:
+        worker, attempts, queue_ms = self._decision()
+        values = (worker, b"%d" % attempts, b"%d" % queue_ms)
+        return list(zip(DECISION_HEADERS, values, strict=True))

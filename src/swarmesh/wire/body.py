@@ -14,7 +14,8 @@ JSON_DEPTH_MAX: Final = 64
 T = TypeVar("T")
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
-_BRACKETS_OR_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+# A string without an end is taken to the body's end: trying again behind each of its quotes would take forever.
+_BRACKETS_OR_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -29,7 +30,9 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise MalformedJsonError(f"the body is not UTF-8 (byte {_bad_byte(body)})") from error
+    except msgspec.DecodeError as error:
         raise MalformedJsonError(f"the body is not JSON: {_with_position(str(error), body)}") from error
 
 
@@ -48,6 +51,15 @@ def _check_depth(body: bytes) -> None:
                 )
         elif token in (b"]", b"}"):
             depth -= 1
+
+
+def _bad_byte(body: bytes) -> int:
+    # msgspec counts from the start of the string it was reading.
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
 
 
 def _with_position(message: str, body: bytes) -> str:

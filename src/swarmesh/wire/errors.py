@@ -45,6 +45,6 @@ def remote_error(status: int, body: bytes) -> RemoteError:
     """Read an error answer; one that is no envelope is quoted in part, never raised as a parse error."""
     try:
         return RemoteError(msgspec.json.decode(body, type=ErrorEnvelope).error, status)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         said = body[:200].decode("utf-8", "replace").strip() or "nothing"
         return RemoteError(ErrorBody(code="unexpected_answer", message=f"HTTP {status}, saying {said!r}"), status)

@@ -6,13 +6,18 @@ come, so the end is found by counting; looking for ``0\\r\\n\\r\\n`` would be fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, Protocol
+
+import msgspec
 
 from swarmesh.core.errors import EngineError
 
 HEAD_BYTES_MAX: Final = 16 * 1024
 CHUNK_LINE_BYTES_MAX: Final = 1024
+HEADS_KEPT: Final = 512
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -33,7 +38,7 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %s\r\n" % (status, REASONS.get(status, b"Unknown"))
 
 
-def render_head(first_line: bytes, headers: Headers) -> bytes:
+def render_head(first_line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A head with its blank line; names and values must have been validated by whoever made them."""
     return first_line + b"".join([b"%s: %s\r\n" % header for header in headers]) + b"\r\n"
 
@@ -142,31 +147,33 @@ def parse_hex(text: bytes) -> int:
     return int(text, 16)
 
 
-class ResponseHead:
-    """The head of a response and how its body ends.
+class ResponseHead(msgspec.Struct, frozen=True):
+    """The head of a response. Immutable, so that equal heads can be one object.
 
     Attributes:
         raw: The head as it came, without its blank line.
         headers: Names in lower case, in order.
-        framer: Finds the end of the body; None when there is none.
-        until_close: The body ends with the connection, which therefore cannot be used again.
+        length: Bytes of the body, or `CHUNKED`, or `UNTIL_CLOSE`.
+        keep_alive: The connection can be used again.
         hop_by_hop: It has headers that are nobody's business beyond this connection, its framing apart.
     """
 
-    __slots__ = ("_length", "framer", "headers", "hop_by_hop", "keep_alive", "raw", "status", "until_close")
+    raw: bytes
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    length: int
+    keep_alive: bool
+    hop_by_hop: bool
 
-    def __init__(
-        self, raw: bytes, status: int, headers: Headers, *, length: int, keep_alive: bool, hop_by_hop: bool
-    ) -> None:
-        self.raw = raw
-        self.status = status
-        self.headers = headers
-        self.hop_by_hop = hop_by_hop
-        self._length = length
-        bodiless = status in BODILESS or length == 0
-        self.until_close = length == UNTIL_CLOSE and not bodiless
-        self.keep_alive = keep_alive and not self.until_close
-        self.framer = None if bodiless else self.fresh_framer()
+    @property
+    def chunked(self) -> bool:
+        """The body comes in chunks."""
+        return self.length == CHUNKED
+
+    @property
+    def until_close(self) -> bool:
+        """The body ends with the connection, which therefore cannot be used again."""
+        return self.length == UNTIL_CLOSE
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its name in lower case."""
@@ -175,15 +182,18 @@ class ResponseHead:
                 return value
         return None
 
-    def fresh_framer(self) -> Framer | None:
-        """A framer that has counted nothing yet, for whoever reads the payload apart from who counts the bytes."""
-        if self._length == CHUNKED:
+    def framer(self) -> Framer | None:
+        """A new framer for the body; None when there is none. Whoever reads the payload has one of its own."""
+        if self.length == CHUNKED:
             return ChunkedFramer()
-        return CloseFramer() if self._length == UNTIL_CLOSE else LengthFramer(self._length)
+        if self.length == UNTIL_CLOSE:
+            return CloseFramer()
+        return LengthFramer(self.length) if self.length else None
 
 
+@lru_cache(maxsize=HEADS_KEPT)
 def parse_response_head(raw: bytes) -> ResponseHead:
-    """Read a head without its blank line.
+    """Read a head without its blank line. Engines repeat themselves, so the last heads are remembered.
 
     Raises:
         EngineError: It is not HTTP/1.x, or does not say clearly where the body ends.
@@ -209,7 +219,9 @@ def parse_response_head(raw: bytes) -> ResponseHead:
             hop_by_hop = True
             if name == b"connection":
                 keep_alive = b"close" not in value.lower()
-    return ResponseHead(raw, status, headers, length=length, keep_alive=keep_alive, hop_by_hop=hop_by_hop)
+    if status in BODILESS:
+        length = 0
+    return ResponseHead(raw, status, tuple(headers), length, keep_alive and length != UNTIL_CLOSE, hop_by_hop)
 
 
 def _status(line: bytes) -> tuple[bytes, int]:

@@ -11,6 +11,8 @@ from swarmesh.core.liveness import WorkerStatus
 Ratio = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 ShortText = Annotated[str, msgspec.Meta(max_length=512)]
+RustbeeName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
+"""It goes into headers and into paths, so it is made of what is harmless in both."""
 
 
 class Waggle(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +23,7 @@ class Waggle(msgspec.Struct, frozen=True, kw_only=True):
         last_rtt_ms: How long the waggle before this one took, as the worker saw it (wagglemetric).
     """
 
-    rustbee_id: ShortText
+    rustbee_id: RustbeeName
     location: ShortText = ""
     modelcell: ShortText = ""
     load: Ratio = 0.0
@@ -53,7 +55,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         nonce: Drawn by the agent at its start; a changed nonce is a different life of the same id.
     """
 
-    rustbee_id: ShortText
+    rustbee_id: RustbeeName
     modelcell: ShortText
     location: ShortText
     backend: ShortText = "cpu"
@@ -72,7 +74,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """An emergency, sent at once (R-13). ``returning`` says that the worker restarts its engine by itself."""
 
-    rustbee_id: ShortText
+    rustbee_id: RustbeeName
     code: ShortText
     message: Annotated[str, msgspec.Meta(max_length=8192)]
     returning: bool = False
