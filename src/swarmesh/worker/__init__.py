@@ -1,0 +1,1 @@
+"""The rustbee process."""

@@ -1,0 +1,70 @@
+"""Where workers run: one machine behind one small interface."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from swarmesh.hosts.agent_file import AgentFile
+from swarmesh.wire.spec import Backend, WorkerSpec
+
+
+class GpuFacts(msgspec.Struct, frozen=True):
+    """One GPU; MiB. ``free_mib`` equals the host's available memory where the two share it (Metal)."""
+
+    index: int
+    name: str
+    backend: Backend
+    total_mib: int
+    free_mib: int
+
+
+class HostFacts(msgspec.Struct, frozen=True):
+    """What a machine has; MiB. Inside a container with a memory limit, the limit counts."""
+
+    name: str
+    total_mib: int
+    available_mib: int
+    cpu_cores: int
+    gpus: tuple[GpuFacts, ...] = ()
+
+
+class SpawnedAgent(msgspec.Struct, frozen=True):
+    """An agent's process; ``started_at`` (Unix seconds) and ``boot_id`` tell it from a later one of the same pid."""
+
+    worker_id: str
+    pid: int
+    started_at: float
+    boot_id: str
+
+
+class Host(Protocol):
+    """One machine. Every method may be called again after the caller was restarted: agents outlive their queen."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the swarm."""
+
+    async def probe(self) -> HostFacts:
+        """Measure memory and GPUs now. A GPU tool that is missing, fails or hangs means: no such GPU."""
+
+    async def spawn(self, spec: WorkerSpec) -> SpawnedAgent:
+        """Start an agent that outlives the caller; it registers with the queen by itself.
+
+        Raises:
+            ConflictError: A worker of that id is alive.
+            EngineStartError: The process could not be started.
+        """
+
+    async def stop(self, worker_id: str, grace_s: float) -> None:
+        """Ask an agent to end, kill it and its engine after the grace; harmless when it has ended."""
+
+    async def wait_exit(self, worker_id: str) -> None:
+        """Return when the agent has ended; at once when there is none. Works for agents of an earlier queen."""
+
+    async def workers(self) -> list[AgentFile]:
+        """Agents alive on this machine. What dead ones left (engines, sockets) is cleared away."""
+
+    def tail(self, worker_id: str, lines_max: int = 20) -> str:
+        """Last lines of a worker's logs, for a start that failed; empty when there are none."""

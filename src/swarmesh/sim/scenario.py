@@ -1,0 +1,45 @@
+"""What one run of the simulator is made of; two equal scenarios run identically."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+HIGHEST_LOAD_RATIO: Final = 4.0
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """One world, fully determined by these values.
+
+    Attributes:
+        events: Facts told to the core before the world calms down and every task is brought to its end.
+        load_ratio: Work asked for, relative to what all machines can do; above 1.0 the queue grows.
+        faults: Whether machines, clients and messages misbehave.
+    """
+
+    seed: int = 1
+    workers: int = 1_000
+    events: int = 100_000
+    models: int = 4
+    load_ratio: float = 0.9
+    faults: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a world that cannot be.
+
+        Raises:
+            ValueError: A value is out of its range; the words name it.
+        """
+        if not 1 <= self.models <= self.workers:
+            raise ValueError(f"--models is {self.models}; it must be from 1 to --workers, {self.workers}")
+        if self.events < 1:
+            raise ValueError(f"--events is {self.events}; it must be at least 1")
+        if not 0.0 < self.load_ratio <= HIGHEST_LOAD_RATIO:
+            raise ValueError(f"--load is {self.load_ratio}; it must be above 0 and at most {HIGHEST_LOAD_RATIO}")
+
+    def replay(self) -> str:
+        """The command that runs this very world again, with the invariants on."""
+        values = f"--workers {self.workers} --events {self.events} --seed {self.seed}"
+        values += f" --models {self.models} --load {self.load_ratio}"
+        return f"python -m swarmesh.sim {values}{'' if self.faults else ' --no-faults'} --check"

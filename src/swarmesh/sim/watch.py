@@ -1,0 +1,244 @@
+"""A second opinion on every task, followed by its events and commands alone, held against the core's own books."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from swarmesh.core.commands import (
+    BreakStream,
+    CancelStream,
+    Command,
+    FailTask,
+    ForgetWorker,
+    SpawnWorker,
+    StartStream,
+    StopWorker,
+)
+from swarmesh.core.events import (
+    Event,
+    HostProbed,
+    SpawnFailed,
+    StreamBroke,
+    StreamEnded,
+    TaskCancelled,
+    TaskSubmitted,
+    WorkerAlarmed,
+    WorkerGone,
+    WorkerRegistered,
+    WorkerWaggled,
+)
+from swarmesh.core.ids import Blame, HostName, KeyId, Priority, TaskId, WorkerId
+from swarmesh.core.swarm import Swarm
+from swarmesh.core.task import Task, TaskStatus
+from swarmesh.sim.checkers import (
+    SERVING,
+    check_books,
+    check_memory,
+    check_not_idle,
+    check_order,
+    check_queue,
+    demand,
+)
+
+
+@dataclass(slots=True)
+class Followed:
+    """What history says of one open task.
+
+    Attributes:
+        breaking: The core asked for the present stream to be broken, so the worker's books may lack it already.
+        failed_on: Known workers whose streams broke by their own fault.
+    """
+
+    priority: Priority
+    attempt: int = 0
+    worker_id: WorkerId | None = None
+    breaking: bool = False
+    failed_on: set[WorkerId] = field(default_factory=set)
+
+
+class Watch:
+    """Follows a swarm event by event; `step` is cheap, `full` looks at everything.
+
+    Attributes:
+        open: Tasks that were submitted and have no outcome yet.
+        outcomes: How many tasks came to each end, by status.
+    """
+
+    def __init__(self, swarm: Swarm) -> None:
+        self.open: dict[TaskId, Followed] = {}
+        self.outcomes: Counter[TaskStatus] = Counter()
+        self._swarm = swarm
+        self._keys: set[KeyId] = set()
+        self._hosts: set[HostName] = set()
+        self._ready: set[WorkerId] = set()
+        self._now_ms = 0
+
+    def step(self, event: Event, commands: list[Command], now_ms: int) -> None:
+        """Check what one event changed.
+
+        Raises:
+            InvariantBrokenError: Something does not hold; the message says what.
+        """
+        demand(now_ms >= self._now_ms, "time went back from {} to {} ms", self._now_ms, now_ms)
+        self._now_ms = now_ms
+        touched = [*self._workers_of(event), *_named(event, commands, "worker_id")]
+        self._follow_event(event)
+        for command in commands:
+            self._follow_command(command)
+        for task_id in _named(event, commands, "task_id"):
+            task, is_open = self._swarm.dispatcher.tasks.get(task_id), task_id in self.open
+            demand((task is not None) == is_open, "{} is open by history: {}, by the core: {}", task_id, is_open, task)
+            if task is not None:
+                self._check_place(task)
+        for worker_id in touched:
+            worker = self._swarm.fleet.get(worker_id)
+            if worker is not None:
+                check_books(self._swarm, worker)
+                check_not_idle(self._swarm, worker)
+
+    def full(self) -> None:
+        """Check every task, worker, queue and host.
+
+        Raises:
+            InvariantBrokenError: Something does not hold; the message says what.
+        """
+        swarm = self._swarm
+        demand(swarm.dispatcher.tasks.keys() == self.open.keys(), "the core's tasks are not the open ones")
+        for task in swarm.dispatcher.tasks.values():
+            self._check_place(task)
+        holders = Counter(task_id for worker in swarm.fleet for task_id in worker.running)
+        for task_id, count in holders.items():
+            demand(count == 1, "{} runs on {} workers", task_id, count)
+        for worker in swarm.fleet:
+            check_books(swarm, worker)
+            check_not_idle(swarm, worker)
+        check_queue(swarm, self._keys)
+        check_memory(swarm, self._hosts)
+
+    def rest(self) -> None:
+        """Check that nothing is left when every task has come to its end.
+
+        Raises:
+            InvariantBrokenError: A task, a charge or a waiting entry is left over.
+        """
+        self.full()
+        demand(not self.open, "{} tasks never ended: {}", len(self.open), list(self.open)[:5])
+        for worker in self._swarm.fleet:
+            demand(not worker.running, "{} still holds {}", worker.worker_id, list(worker.running))
+
+    def _follow_event(self, event: Event) -> None:
+        match event:
+            case TaskSubmitted():
+                self.open[event.task_id] = Followed(event.priority)
+                self._keys.add(event.key_id)
+            case StreamEnded():
+                if self._speaks(event.task_id, event.attempt):
+                    self._over(event.task_id, TaskStatus.DONE)
+            case StreamBroke():
+                if self._speaks(event.task_id, event.attempt):
+                    self._broke(self.open[event.task_id], event.blame)
+            case TaskCancelled():
+                # The stream is still there while the command that ends it is on its way.
+                if event.task_id in self.open:
+                    self._over(event.task_id, TaskStatus.CANCELLED)
+            case HostProbed():
+                self._hosts.add(event.host)
+            case _:
+                self._follow_worker(event)
+
+    def _follow_worker(self, event: Event) -> None:
+        match event:
+            case WorkerRegistered() | WorkerWaggled() if event.ready:
+                self._ready.add(event.worker_id)
+            case WorkerRegistered() | WorkerWaggled() | WorkerAlarmed() | WorkerGone() | SpawnFailed():
+                self._ready.discard(event.worker_id)
+            case _:
+                pass
+
+    def _follow_command(self, command: Command) -> None:
+        fleet = self._swarm.fleet
+        match command:
+            case StartStream():
+                self._started(command)
+            case BreakStream():
+                task = self.open.get(command.task_id)
+                speaks = self._speaks(command.task_id, command.attempt)
+                demand(speaks, "{} breaks a stream that is not there: {}", command, task)
+                if task is not None:
+                    task.breaking = True
+            case CancelStream():
+                demand(command.task_id not in self.open, "{} stops a stream that somebody waits for", command)
+            case FailTask():
+                task = self.open.get(command.task_id)
+                demand(
+                    task is not None and not task.worker_id, "{} ends a task that runs or is over: {}", command, task
+                )
+                self._over(command.task_id, TaskStatus.FAILED)
+            case SpawnWorker():
+                demand(command.worker_id in fleet, "{} starts a worker nobody knows", command)
+            case StopWorker():
+                worker = fleet.get(command.worker_id)
+                demand(worker is not None and worker.stop_at_ms > 0, "{} stops {}", command, worker)
+            case ForgetWorker():
+                demand(command.worker_id not in fleet, "{} forgets a known worker", command)
+            case _:
+                pass
+
+    def _started(self, command: StartStream) -> None:
+        task = self.open.get(command.task_id)
+        worker = self._swarm.fleet.get(command.worker_id)
+        demand(task is not None and not task.worker_id, "{} starts a task that runs or is over: {}", command, task)
+        demand(worker is not None, "{} names a worker nobody knows", command)
+        if task is None or worker is None:
+            return
+        demand(worker.status in SERVING and not worker.stop_at_ms, "{} goes to {}", command, worker)
+        demand(command.worker_id in self._ready, "{} goes to a worker that is not ready: {}", command, worker)
+        demand(worker.model == command.model, "{} goes to a worker of {}", command, worker.model)
+        demand(len(worker.running) <= worker.slots, "{} is given more than its slots hold: {}", command, worker)
+        demand(command.attempt > task.attempt, "{} follows attempt {}", command, task.attempt)
+        demand(command.worker_id not in task.failed_on, "{} goes where the task failed before", command)
+        check_order(self._swarm, command, task.priority)
+        task.attempt, task.worker_id, task.breaking = command.attempt, command.worker_id, False
+
+    def _broke(self, task: Followed, blame: Blame) -> None:
+        # A worker that is forgotten by now has taken its record with it.
+        if task.worker_id is not None and blame is Blame.WORKER and task.worker_id in self._swarm.fleet:
+            task.failed_on.add(task.worker_id)
+        task.worker_id = None
+
+    def _check_place(self, task: Task) -> None:
+        followed = self.open[task.task_id]
+        status = TaskStatus.RUNNING if followed.worker_id else TaskStatus.QUEUED
+        by_history = (status, followed.worker_id, followed.attempt)
+        demand(by_history == (task.status, task.worker_id, task.attempt), "by history {}, is {}", by_history, task)
+        worker = self._swarm.fleet.get(task.worker_id) if task.worker_id else None
+        on_books = worker is not None and task.task_id in worker.running
+        demand(on_books or followed.breaking or not task.worker_id, "{} is not on its worker's books", task)
+
+    def _workers_of(self, event: Event) -> list[WorkerId]:
+        # What names a task only touches the worker that history knows, or any that could take the task.
+        match event:
+            case StreamEnded() | StreamBroke() if event.task_id in self.open:
+                worker_id = self.open[event.task_id].worker_id
+                return [worker_id] if worker_id else []
+            case TaskSubmitted() if event.task_id in self._swarm.dispatcher.tasks:
+                task = self._swarm.dispatcher.tasks[event.task_id]
+                return list(self._swarm.fleet.of_model(task.model)) if task.status is TaskStatus.QUEUED else []
+            case _:
+                return []
+
+    def _speaks(self, task_id: TaskId, attempt: int) -> bool:
+        task = self.open.get(task_id)
+        return task is not None and task.worker_id is not None and task.attempt == attempt
+
+    def _over(self, task_id: TaskId, status: TaskStatus) -> None:
+        del self.open[task_id]
+        self.outcomes[status] += 1
+
+
+def _named(event: Event, commands: list[Command], field: Literal["task_id", "worker_id"]) -> list[Any]:
+    # In order and once each: which violation is reported first must not depend on hashing.
+    return list(dict.fromkeys(name for item in (event, *commands) if (name := getattr(item, field, None))))

@@ -1,0 +1,5 @@
+"""``python -m swarmesh.worker``."""
+
+from swarmesh.worker.agent import main
+
+main()
