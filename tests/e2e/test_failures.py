@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+
 from gguf_writer import llama, write
+from swarm_rig import run_alone
+from swarmesh.models.demo import DEMO_GGUF
 
 ALARM_WITHIN_S = 0.5
 RECITAL = {"modelcell": "demo", "prompt": "Recite the song of the hive.", "temperature": 0}
@@ -92,7 +94,7 @@ def test_a_bad_model_file(tmp_path: Path, content: bytes | None, words: str) -> 
     path = tmp_path / "model.gguf"
     if content is not None:
         path.write_bytes(content)
-    done = _swarmesh(tmp_path / "home", "models", "add", str(path), "--name", "bad")
+    done = run_alone(tmp_path / "home", "models", "add", str(path), "--name", "bad")
     assert done.returncode == 1
     assert words in done.stderr
     assert str(path) in done.stderr
@@ -100,9 +102,9 @@ def test_a_bad_model_file(tmp_path: Path, content: bytes | None, words: str) -> 
 
 def test_a_model_file_that_was_cut_after_it_was_added(fresh: Any, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    path.write_bytes(_demo())
+    path.write_bytes(DEMO_GGUF.read_bytes())
     fresh.run("models", "add", str(path), "--name", "mine")
-    path.write_bytes(_demo()[:100_000])
+    path.write_bytes(DEMO_GGUF.read_bytes()[:100_000])
     done = fresh.run("spawn", "rustbee", "--modelcell", "mine", check=False)
     assert done.returncode == 1
     assert "cut off" in done.stderr
@@ -130,7 +132,7 @@ def test_a_taken_port_names_its_holder(tmp_path: Path) -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        done = _swarmesh(tmp_path, "queennode", "start", "--port", str(port))
+        done = run_alone(tmp_path, "queennode", "start", "--port", str(port))
     assert done.returncode == 1
     assert f"port {port} is taken by pid {os.getpid()}" in done.stderr
     assert "--port" in done.stderr
@@ -138,7 +140,7 @@ def test_a_taken_port_names_its_holder(tmp_path: Path) -> None:
 
 def test_an_unknown_key_in_the_settings(tmp_path: Path) -> None:
     tmp_path.joinpath("swarmesh.toml").write_text("[queennode]\nprot = 9000\n")
-    done = _swarmesh(tmp_path, "queennode", "start")
+    done = run_alone(tmp_path, "queennode", "start")
     assert done.returncode == 1
     assert "queennode.prot" in done.stderr
     assert "queennode.port" in done.stderr
@@ -156,18 +158,3 @@ def test_a_stopped_rustbee_ends_its_work_first(fresh: Any) -> None:
     thread.join(timeout=30)
     assert len(texts[0]) > 1000
     fresh.until(lambda: not fresh.rustbees(), what="the rustbee is gone")
-
-
-def _swarmesh(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    from conftest import SWARMESH  # noqa: PLC0415 - the path is known to the fixtures' module only
-
-    return subprocess.run(
-        [SWARMESH, *arguments], env={"SWARMESH_HOME": str(home), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def _demo() -> bytes:
-    from swarmesh.models.demo import DEMO_GGUF  # noqa: PLC0415 - as above
-
-    return DEMO_GGUF.read_bytes()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from typing import Any
 
 import pytest
+
+from swarm_rig import SWARMESH, is_alive, run_alone
 
 
 def test_the_six_commands(fresh: Any) -> None:
@@ -37,27 +40,27 @@ def test_rustbees_list_has_the_promised_fields(pair: Any) -> None:
         assert row["engine_pid"] > 0
 
 
-def test_spawn_and_stop(fresh: Any, alive: Any) -> None:
+def test_spawn_and_stop(fresh: Any) -> None:
     born = fresh.json("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo")
     row = fresh.rustbees()[0]
     assert row["rustbee_id"] == born["rustbee_id"]
     fresh.run("rustbees", "stop", born["rustbee_id"])
     fresh.until(lambda: not fresh.rustbees(), what="the rustbee is gone")
-    fresh.until(lambda: not alive(row["pid"]) and not alive(row["engine_pid"]), what="its processes end")
+    fresh.until(lambda: not is_alive(row["pid"]) and not is_alive(row["engine_pid"]), what="its processes end")
 
 
-def test_down_leaves_workers_and_up_finds_them(fresh: Any, alive: Any) -> None:
+def test_down_leaves_workers_and_up_finds_them(fresh: Any) -> None:
     fresh.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo")
     before = fresh.rustbees()[0]
     fresh.run("down")
-    assert alive(before["engine_pid"])
+    assert is_alive(before["engine_pid"])
     fresh.run("queennode", "start", "--port", "0")
     rows = fresh.until(lambda: [r for r in fresh.rustbees() if r["status"] == "healthy"], what="it is adopted")
     assert rows[0]["rustbee_id"] == before["rustbee_id"]
     assert rows[0]["engine_pid"] == before["engine_pid"]
     assert fresh.run("nectarflow", "submit", "--prompt", "Hello").stdout.startswith("Hello!")
     fresh.run("down", "--all")
-    fresh.until(lambda: not alive(before["pid"]) and not alive(before["engine_pid"]), what="nothing is left")
+    fresh.until(lambda: not is_alive(before["pid"]) and not is_alive(before["engine_pid"]), what="nothing is left")
 
 
 def test_honeytokens_outlive_the_queen(fresh: Any) -> None:
@@ -71,7 +74,7 @@ def test_honeytokens_outlive_the_queen(fresh: Any) -> None:
 
 def test_submit_streams_token_by_token(pair: Any) -> None:
     process = subprocess.Popen(
-        [*_command(), "nectarflow", "submit", "--prompt", "Recite the song of the hive."],
+        [SWARMESH, "nectarflow", "submit", "--prompt", "Recite the song of the hive."],
         env=pair.env, stdout=subprocess.PIPE, text=True, bufsize=1,
     )  # fmt: skip
     assert process.stdout is not None
@@ -100,10 +103,7 @@ def test_env_is_what_a_shell_takes(pair: Any) -> None:
     ],
 )
 def test_exit_codes_without_a_queen(tmp_path: Any, arguments: list[str], code: int, words: str) -> None:
-    done = subprocess.run(
-        [*_command(), *arguments], env={"SWARMESH_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+    done = run_alone(tmp_path, *arguments)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -112,15 +112,9 @@ def test_exit_codes_without_a_queen(tmp_path: Any, arguments: list[str], code: i
 def test_a_second_queen_on_one_home_says_why_not(pair: Any) -> None:
     # Started by hand in the foreground, past the command line's own check for a running queen.
     done = subprocess.run(
-        [_command()[0].replace("bin/swarmesh", "bin/python"), "-m", "swarmesh.queen", "--port", "0"],
+        [sys.executable, "-m", "swarmesh.queen", "--port", "0"],
         env=pair.env, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     error = json.loads(done.stderr.splitlines()[-1])["error"]
     assert error["code"] == "hivecomb_locked"
-
-
-def _command() -> list[str]:
-    from conftest import SWARMESH  # noqa: PLC0415 - the path is known to the fixtures' module only
-
-    return [SWARMESH]

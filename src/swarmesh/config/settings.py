@@ -39,14 +39,15 @@ class RustbeeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[rustbee]``: what a new worker gets unless it is told otherwise.
 
     Attributes:
-        slots: Tasks at once. More slots serve more people at once, each a little slower, for more memory.
+        slots: Tasks at once. More slots serve more people at once, each a little slower, for more memory; 0 takes as
+            many as are cheap for the model, 4 to 16.
         context_tokens: Longest prompt plus answer of one slot; memory grows with slots times context.
         llama_server: Path of a llama-server binary to use in place of the built-in engine.
         threads: CPU threads of one engine; 0 lets it choose.
         orphan_ttl_s: After so long without a queen a worker stops and frees its memory.
     """
 
-    slots: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4
+    slots: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     context_tokens: Annotated[int, msgspec.Meta(ge=256)] = 2_048
     llama_server: str = ""
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -38,4 +38,5 @@ def worker_of_key(secret: bytes, key: str) -> str | None:
     worker_id, _, _ = rest.rpartition(".")
     if kind != "rustbee" or not worker_id:
         return None
-    return worker_id if hmac.compare_digest(key, worker_key(secret, worker_id)) else None
+    # As bytes: what a stranger sends need not be ASCII, and text that is not cannot be compared.
+    return worker_id if hmac.compare_digest(key.encode(), worker_key(secret, worker_id).encode()) else None

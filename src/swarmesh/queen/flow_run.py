@@ -156,7 +156,7 @@ class FlowRun:
         self._driver.post(StreamEnded(self._flow.task_id, self._attempt, done.usage.completion_tokens))
 
     def _refused(self, refusal: Refusal) -> None:
-        if refusal.is_workers_fault or refusal.status >= 500:
+        if refusal.is_workers_fault:
             words = f"{self._worker_id} answered {refusal.status}: {refusal.error().message}"
             self._broke(Blame.WORKER, EngineError.code, words)
         else:

@@ -67,7 +67,7 @@ class AsItIs:
     def forward(self, data: bytes, *, ended: bool) -> bytes:  # noqa: ARG002 - the worker's own end mark is in data
         """See `Passage`."""
         if data:
-            self._tail = data[-4:]
+            self._tail = data[-4:] if len(data) > 3 else (self._tail + data)[-4:]
         return data
 
     def tell(self, event: bytes) -> bytes:
@@ -97,7 +97,7 @@ class Chunked:
     def forward(self, data: bytes, *, ended: bool) -> bytes:
         """See `Passage`."""
         if data:
-            self._tail = data[-2:]
+            self._tail = (self._tail + data[-2:])[-2:]
         return _chunk(data) + (b"0\r\n\r\n" if ended else b"")
 
     def tell(self, event: bytes) -> bytes:
@@ -132,7 +132,7 @@ class UntilClose:
             self._framer.feed(data, payload)
             data = b"".join(payload)
         if data:
-            self._tail = data[-2:]
+            self._tail = (self._tail + data[-2:])[-2:]
         return data
 
     def tell(self, event: bytes) -> bytes:

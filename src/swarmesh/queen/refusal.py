@@ -12,8 +12,8 @@ from swarmesh.wire.http1 import ResponseHead
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 """More of an error's body is not read for its message."""
 
-_WORKERS_FAULT = frozenset({401, 403, 502, 503, 504})
-"""The worker does not let the queen in, or cannot serve now: another one may."""
+_KEPT_OUT = frozenset({401, 403})
+_NOT_IMPLEMENTED = 501
 
 
 class Refusal:
@@ -33,8 +33,11 @@ class Refusal:
 
     @property
     def is_workers_fault(self) -> bool:
-        """Whether the same task may go well elsewhere."""
-        return self.status in _WORKERS_FAULT
+        """Whether the same task may go well elsewhere: the worker does not let the queen in, or it failed.
+
+        What it has not learned (501) none of its kind has; that is told to the client.
+        """
+        return self.status in _KEPT_OUT or (self.status >= 500 and self.status != _NOT_IMPLEMENTED)
 
     def feed(self, data: bytes) -> None:
         """Take in bytes of the answer, framing included."""
@@ -46,7 +49,7 @@ class Refusal:
     def error(self) -> SwarmeshError:
         """What the engine said, with a code of ours; its own text stays the message."""
         message = _message(b"".join(self._payload)) or f"the engine answered {self.status} and said nothing"
-        if self.status >= 500:
+        if self.status >= 500 and self.status != _NOT_IMPLEMENTED:
             return EngineError(message, hint="The rustbee's log has more: its work directory is in SWARMESH_HOME.")
         error = TaskRefusedError(message)
         error.status = self.status

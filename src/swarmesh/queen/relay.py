@@ -200,7 +200,8 @@ class RelayedAnswer:
         self._call = None
         self._refusal = None
         if refusal.is_workers_fault:
-            self._report_broken("engine_unavailable", f"{self._worker_name()} answered {refusal.status}")
+            words = f"{self._worker_name()} answered {refusal.status}: {refusal.error().message}"
+            self._report_broken("engine_unavailable", words)
             return
         self._driver.forget(self._task_id)
         self._exchange.fail(refusal.error(), self._decision_headers())

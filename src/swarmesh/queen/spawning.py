@@ -11,7 +11,7 @@ from swarmesh.config.settings import Settings
 from swarmesh.config.worker_key import worker_key, worker_secret
 from swarmesh.core.errors import ConfigError, InvalidValueError
 from swarmesh.models.catalog import Catalog
-from swarmesh.models.gguf import read_model
+from swarmesh.models.gguf import GgufHeader, read_model
 from swarmesh.models.memory_estimate import estimate
 from swarmesh.models.modelcell import Modelcell, ModelKind
 from swarmesh.wire.spec import Backend, EngineKind, WorkerSpec
@@ -22,6 +22,10 @@ PYTHON_WORKER_MIB: Final = 128
 """What a python_class worker is reserved when nobody says how much its class needs."""
 FAKE_CLASS: Final = "fake"
 """Class path that asks for the deterministic engine without a model, for tests of everything around an engine."""
+
+SLOT_CHOICES: Final = (16, 8, 4)
+CHEAP_KV_CACHE_MIB: Final = 512
+"""What the slots of a model may take for their contexts when nobody says how many there should be."""
 
 _GPU_BACKENDS = frozenset({Backend.CUDA, Backend.METAL, Backend.ROCM, Backend.VULKAN})
 
@@ -38,6 +42,7 @@ def worker_spec(home: Home, settings: Settings, request: SpawnRequest, worker_id
     cell = None if request.class_path else Catalog(home.root).get(request.modelcell)
     engine = _engine(settings, request, cell)
     context_tokens = request.context or settings.rustbee.context_tokens
+    slots = request.slots or settings.rustbee.slots
     model_path = ""
     if engine in {EngineKind.LLAMA_CPP, EngineKind.LLAMA_SERVER}:
         assert cell is not None, "only class paths come without a modelcell"
@@ -45,6 +50,7 @@ def worker_spec(home: Home, settings: Settings, request: SpawnRequest, worker_id
         model_path = str(header.path)
         if header.context_length:
             context_tokens = min(context_tokens, header.context_length)
+        slots = slots or _cheap_slots(header, context_tokens)
     return WorkerSpec(
         rustbee_id=worker_id,
         modelcell=request.modelcell,
@@ -57,12 +63,10 @@ def worker_spec(home: Home, settings: Settings, request: SpawnRequest, worker_id
         key=worker_key(worker_secret(home), worker_id),
         queen_file=str(home.queen_file),
         model_path=model_path,
-        class_path=request.class_path.removeprefix(FAKE_CLASS).removeprefix(":")
-        if engine is EngineKind.FAKE
-        else request.class_path or (cell.target if cell and cell.kind is ModelKind.PYTHON_CLASS else ""),
+        class_path=_class_path(engine, request, cell),
         python_path=(request.python_path,) if request.python_path else (),
         gpu=request.gpu,
-        slots=request.slots or settings.rustbee.slots,
+        slots=slots or min(SLOT_CHOICES),
         context_tokens=context_tokens,
         cellalloc_mib=request.cellalloc or 0,
         orphan_ttl_s=settings.rustbee.orphan_ttl_s,
@@ -84,6 +88,21 @@ def need_mib(spec: WorkerSpec) -> int:
     header = read_model(Path(spec.model_path))
     # Every model answers /v1/embeddings as well, which costs the engine a batch of outputs.
     return estimate(header, context_tokens=spec.context_tokens, slots=spec.slots, embeddings=True).total_mib
+
+
+def _class_path(engine: EngineKind, request: SpawnRequest, cell: Modelcell | None) -> str:
+    if engine is EngineKind.FAKE:
+        return request.class_path.removeprefix(FAKE_CLASS).removeprefix(":")
+    if cell is not None and cell.kind is ModelKind.PYTHON_CLASS:
+        return cell.target
+    return request.class_path
+
+
+def _cheap_slots(header: GgufHeader, context_tokens: int) -> int:
+    for slots in SLOT_CHOICES:
+        if estimate(header, context_tokens=context_tokens, slots=slots).kv_cache_mib <= CHEAP_KV_CACHE_MIB:
+            return slots
+    return min(SLOT_CHOICES)
 
 
 def _engine(settings: Settings, request: SpawnRequest, cell: Modelcell | None) -> EngineKind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
@@ -27,26 +28,27 @@ def control_app(routes: list[Route]) -> Starlette:
     async def openapi(_request: Request) -> Response:
         return JsonResponse(described)
 
-    served = [
-        StarletteRoute(route.path, partial(_checked, route), methods=[route.method])
-        for route in routes
-        if route.handler is not None
-    ]
-    return Starlette(
+    served = [StarletteRoute(route.path, partial(_checked, route), methods=[route.method]) for route in routes]
+    app = Starlette(
         routes=[*served, StarletteRoute("/openapi.json", openapi)],
         exception_handlers={SwarmeshError: _swarmesh_error, HTTPException: _http_error, Exception: _any_error},
     )
+    app.router.redirect_slashes = False  # A redirect would lead to whatever host the client says this is.
+    return app
 
 
 async def _checked(route: Route, request: Request) -> Response:
     identity_of(request).must_be(*route.roles)
-    assert route.handler is not None, "only routes with a handler are served here"
+    if route.handler is None:  # The relay takes these; what it leaves over is a HEAD in place of the GET.
+        raise MethodNotAllowedError(f"{request.method} {request.url.path} is not a route; {route.method} is")
     return await route.handler(request)
 
 
-def _answer(error: SwarmeshError) -> Response:
-    headers = {"retry-after": str(error.retry_after_s)} if error.retry_after_s is not None else None
-    return JsonResponse(ErrorEnvelope(error_body(error)), status_code=error.status, headers=headers)
+def _answer(error: SwarmeshError, headers: Mapping[str, str] | None = None) -> Response:
+    all_headers = dict(headers or {})
+    if error.retry_after_s is not None:
+        all_headers["retry-after"] = str(error.retry_after_s)
+    return JsonResponse(ErrorEnvelope(error_body(error)), status_code=error.status, headers=all_headers)
 
 
 async def _swarmesh_error(_request: Request, error: Exception) -> Response:
@@ -58,7 +60,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "registered for it"
     where = f"{request.method} {request.url.path}"
     if error.status_code == 405:
-        return _answer(MethodNotAllowedError(f"{where} is not a route, though the path is"))
+        return _answer(MethodNotAllowedError(f"{where} is not a route, though the path is"), error.headers)
     return _answer(NotFoundError(f"{where} is not a route here", hint="GET /openapi.json lists them."))
 
 
