@@ -24,8 +24,9 @@ MIB: Final = 1024 * 1024
 
 
 class EngineProcess(asyncio.SubprocessProtocol):
-    """A child process with a process group of its own. Its first line on stdout is its report that it serves; all else goes to the log.
+    """A child process with a process group of its own, which ends with it.
 
+    Its first line on stdout is its report that it serves; all else goes to the log.
     Its stdin stays open for as long as the agent lives: the end of it tells the child that the agent is gone.
     """
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
 from swarmesh.engines.errors import TaskFailedError
 
-QUOTED_BYTES_MAX = 200
+QUOTED_BYTES_MAX: Final = 200
+TOO_LARGE: Final = "too large to process"
+"""llama.cpp's words for a text to embed that is longer than a batch; it blames itself for it, with a 500."""
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -29,6 +33,8 @@ def engine_error(status: int, body: bytes) -> SwarmeshError:
     """
     said = _read(body)
     error: SwarmeshError
+    if status >= 500 and TOO_LARGE in said.message:
+        status = 400
     if status != 501 and (status >= 500 or status == 401):
         return EngineError(f"the engine answered {status}: {said.message}")
     if said.code == TaskFailedError.code:

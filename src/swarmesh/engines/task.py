@@ -38,12 +38,6 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         return self.input if isinstance(self.input, str) else ""
 
 
-class ReadRequest(ExecuteRequest, frozen=True, kw_only=True):
-    """A request as it is read from JSON, where a union of raw JSON and null takes nothing but null."""
-
-    input: Any = None
-
-
 def read_task(body: bytes) -> ExecuteRequest:
     """Read a task from the body of a request.
 
@@ -51,7 +45,7 @@ def read_task(body: bytes) -> ExecuteRequest:
         BadInputError: It is none.
     """
     try:
-        return msgspec.json.decode(body, type=ReadRequest)
+        return msgspec.json.decode(body, type=ExecuteRequest)
     except msgspec.DecodeError as error:
         raise BadInputError(f"the task cannot be read: {error}") from error
 

@@ -24,7 +24,6 @@ from swarmesh.wire.errors import envelope
 from swarmesh.wire.flow import ExecuteRequest
 from swarmesh.wire.sse import DONE_MARK, SseEvent, render
 
-
 LIMITS: Final = Limits(body_bytes_max=64 * 1024 * 1024, receive_timeout_s=30.0)
 """As wide as the agent's, which has checked every request."""
 
