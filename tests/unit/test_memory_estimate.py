@@ -112,7 +112,9 @@ def test_against_what_llama_cpp_allocates(
 ) -> None:
     need = estimate(model, context_tokens=context_tokens, slots=slots, kv_type=kv_type)
     assert need.kv_cache_mib == cache_mib
-    assert compute_mib <= need.compute_mib <= 1.3 * compute_mib + 1
+    # llama.cpp allocates its copy of a batch's outputs only with the first embedding, after this was measured.
+    later_mib = 4 * 512 * model.vocab_size / MIB if model.is_embedding else 0
+    assert compute_mib <= need.compute_mib - later_mib <= 1.3 * compute_mib + 1
 
 
 def test_the_total_is_the_sum_of_its_parts() -> None:
@@ -159,7 +161,7 @@ def test_a_state_space_model_has_a_state_in_place_of_a_cache() -> None:
 def test_embeddings_switched_on_make_room_for_a_batch_of_logits() -> None:
     off = estimate(LLAMA, context_tokens=2048, slots=4)
     on = estimate(LLAMA, context_tokens=2048, slots=4, embeddings=True)
-    assert on.compute_mib - off.compute_mib == pytest.approx(62.5, abs=1)
+    assert on.compute_mib - off.compute_mib == pytest.approx(2 * 62.5, abs=1)
 
 
 def test_a_file_that_says_little_is_still_estimated(tmp_path: Path) -> None:

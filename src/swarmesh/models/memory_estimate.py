@@ -103,9 +103,9 @@ def estimate(
     with_embeddings = header.is_embedding if embeddings is None else embeddings
     weights_mib = _mib(header.weights_bytes)
     kv_cache_mib = _mib(_kv_cache_bytes(header, cells=cells, slots=slots, batch=batch, kind=CACHE_TYPES[kv_type]))
-    compute_mib = _mib(
-        _compute_bytes(header, cells=cells, batch=batch, output_rows=slots + (batch if with_embeddings else 0))
-    )
+    # A batch of embeddings has logits twice: where they are computed, and where the engine copies its outputs to.
+    output_rows = slots + (2 * batch if with_embeddings else 0)
+    compute_mib = _mib(_compute_bytes(header, cells=cells, batch=batch, output_rows=output_rows))
     return MemoryEstimate(
         weights_mib=weights_mib,
         kv_cache_mib=kv_cache_mib,

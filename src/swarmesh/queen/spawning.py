@@ -10,6 +10,7 @@ from swarmesh.config.home import Home
 from swarmesh.config.settings import Settings
 from swarmesh.config.worker_key import worker_key, worker_secret
 from swarmesh.core.errors import ConfigError, InvalidValueError
+from swarmesh.engines.llama_batch import BATCH_TOKENS, EMBEDDING_BATCH_TOKENS_MAX
 from swarmesh.models.catalog import Catalog
 from swarmesh.models.gguf import GgufHeader, read_model
 from swarmesh.models.memory_estimate import estimate
@@ -86,8 +87,16 @@ def need_mib(spec: WorkerSpec) -> int:
     if not spec.model_path:
         return PYTHON_WORKER_MIB
     header = read_model(Path(spec.model_path))
-    # Every model answers /v1/embeddings as well, which costs the engine a batch of outputs.
-    return estimate(header, context_tokens=spec.context_tokens, slots=spec.slots, embeddings=True).total_mib
+    # Every model answers /v1/embeddings as well, which costs the engine a batch of outputs; a model made for
+    # embeddings takes a text in one batch, so its batches are as wide as its context.
+    batch_tokens = min(max(spec.context_tokens, BATCH_TOKENS), EMBEDDING_BATCH_TOKENS_MAX)
+    return estimate(
+        header,
+        context_tokens=spec.context_tokens,
+        slots=spec.slots,
+        embeddings=True,
+        batch_tokens=batch_tokens if header.pooling is not None else BATCH_TOKENS,
+    ).total_mib
 
 
 def _class_path(engine: EngineKind, request: SpawnRequest, cell: Modelcell | None) -> str:
