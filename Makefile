@@ -11,7 +11,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Swarmesh needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@env -u VIRTUAL_ENV $(BIN)/uv sync --locked --inexact --quiet --python $(BIN)/python
+	@env -u VIRTUAL_ENV $(BIN)/uv sync --locked --inexact --quiet --system-certs --python $(BIN)/python
 	@touch $@
 
 # The main job: a swarm of two rustbees on this machine answers a prompt.
