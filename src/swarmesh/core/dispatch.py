@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from swarmesh.core.commands import BreakStream, CancelStream, Command, FailTask, RecordTask, StartStream
@@ -122,6 +121,13 @@ class Dispatcher:
             task = self.tasks[task_id]
             out.append(BreakStream(task_id, task.attempt, worker.worker_id, code, message))
 
+    def forgive(self, worker: Worker) -> None:
+        """Let tasks that wait try a worker again that came back: once each, so that none can kill it for good."""
+        for task in self.queue.waiting(worker.model):
+            if worker.worker_id in task.tried and not task.forgave:
+                task.tried.discard(worker.worker_id)
+                task.forgave = True
+
     def lose_patience(self, now_ms: int, out: list[Command]) -> None:
         """Fail interactive tasks that wait for a worker nobody expects; durable ones wait on."""
         models = dict.fromkeys(model for model, _ in self.queue.depths())  # Not a set: order must not vary by run.
@@ -214,7 +220,7 @@ class Dispatcher:
             return RustbeeLostError(f"{lost}; part of the answer was already sent")
         if task.attempt > MOVES_MAX:
             return RustbeeLostError(f"{lost}; given up after {task.attempt} attempts")
-        if not self._expected(task.model, task.tried):
+        if not self._has_prospects(task):
             return RustbeeLostError(f"{lost}; no other rustbee serves {task.model!r}")
         return None
 
@@ -222,13 +228,16 @@ class Dispatcher:
         if task.durable:
             return False
         hopeless_since_ms = self._hopeless_since.get(task.model)
-        if hopeless_since_ms is None and (not task.tried or self._expected(task.model, task.tried)):
+        if hopeless_since_ms is None and (not task.tried or self._has_prospects(task)):
             return False
         return now_ms - max(task.queued_at_ms, hopeless_since_ms or 0) > PATIENCE_MS
 
-    def _expected(self, model: ModelName, tried: AbstractSet[WorkerId] = frozenset()) -> bool:
-        owners = self._fleet.of_model(model).values()
-        return any(worker.may_serve and worker.worker_id not in tried for worker in owners)
+    def _expected(self, model: ModelName) -> bool:
+        return any(worker.may_serve for worker in self._fleet.of_model(model).values())
+
+    def _has_prospects(self, task: Task) -> bool:
+        owners = self._fleet.of_model(task.model).values()
+        return any(w.may_serve and (w.worker_id not in task.tried or not task.forgave) for w in owners)
 
     def _running(self, task_id: TaskId, attempt: int) -> Task | None:
         # A stream of an earlier attempt may still be talking; only the newest speaks for the task.

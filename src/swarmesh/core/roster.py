@@ -177,6 +177,8 @@ class Roster:
 
     def _reported(self, worker: Worker, now_ms: int, out: list[Command], *, ready: bool) -> None:
         fact = WorkerFact.REPORTED_READY if ready else WorkerFact.REPORTED_STARTING
+        if ready and worker.status is not WorkerStatus.HEALTHY and not worker.stop_at_ms:
+            self._dispatcher.forgive(worker)
         worker.status = following(worker.status, fact)
         if worker.stop_at_ms:  # It was dead when, or since, it was asked to stop; it comes back only to end.
             worker.status = following(worker.status, WorkerFact.DRAIN_REQUESTED)

@@ -61,7 +61,8 @@ class Task:
         prompt_chars: Length of the prompt in characters, the base of the predicted work.
         max_tokens: Upper bound of generated tokens, 0 when the client set none.
         attempt: How often the task was dispatched; names the stream that may speak for it.
-        tried: Workers that failed it, never picked again for this task.
+        tried: Workers that failed it, not picked again for this task.
+        forgave: One of them came back and got its second and last chance.
         charge: Predicted work in token-equivalents on the ledger of ``worker_id``.
     """
 
@@ -80,6 +81,7 @@ class Task:
     queue_ms: int = 0
     charge: float = 0.0
     tried: set[WorkerId] = field(default_factory=set)
+    forgave: bool = False
 
     def apply(self, fact: TaskFact) -> None:
         """Move to the next state.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
@@ -183,9 +182,6 @@ class Machine:
         # What an earlier life had planned does not happen in the next one.
         life = self._life
         self.world.clock.after(delay_ms, lambda: action() if life == self._life else None)
-
-
-Draw = Callable[[WorkerId, ModelName, HostName], Machine]
 
 
 def draw_machine(rng: Random, world: World, worker_id: WorkerId, model: ModelName, host: HostName) -> Machine:

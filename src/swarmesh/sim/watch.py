@@ -16,6 +16,7 @@ from swarmesh.core.commands import (
     StartStream,
     StopWorker,
 )
+from swarmesh.core.dispatch import MOVES_MAX
 from swarmesh.core.events import (
     Event,
     HostProbed,
@@ -49,14 +50,16 @@ class Followed:
 
     Attributes:
         breaking: The core asked for the present stream to be broken, so the worker's books may lack it already.
-        failed_on: Known workers whose streams broke by their own fault.
+        failed_on: Known workers whose streams broke by their own fault, with how often each had reported ready then.
+        forgave: One of them reported again and was given the task once more.
     """
 
     priority: Priority
     attempt: int = 0
     worker_id: WorkerId | None = None
     breaking: bool = False
-    failed_on: set[WorkerId] = field(default_factory=set)
+    failed_on: dict[WorkerId, int] = field(default_factory=dict)
+    forgave: bool = False
 
 
 class Watch:
@@ -74,6 +77,7 @@ class Watch:
         self._keys: set[KeyId] = set()
         self._hosts: set[HostName] = set()
         self._ready: set[WorkerId] = set()
+        self._reports: Counter[WorkerId] = Counter()
         self._now_ms = 0
 
     def step(self, event: Event, commands: list[Command], now_ms: int) -> None:
@@ -153,6 +157,7 @@ class Watch:
         match event:
             case WorkerRegistered() | WorkerWaggled() if event.ready:
                 self._ready.add(event.worker_id)
+                self._reports[event.worker_id] += 1
             case WorkerRegistered() | WorkerWaggled() | WorkerAlarmed() | WorkerGone() | SpawnFailed():
                 self._ready.discard(event.worker_id)
             case _:
@@ -199,14 +204,18 @@ class Watch:
         demand(worker.model == command.model, "{} goes to a worker of {}", command, worker.model)
         demand(len(worker.running) <= worker.slots, "{} is given more than its slots hold: {}", command, worker)
         demand(command.attempt > task.attempt, "{} follows attempt {}", command, task.attempt)
-        demand(command.worker_id not in task.failed_on, "{} goes where the task failed before", command)
+        demand(command.attempt <= MOVES_MAX + 1, "{} moves the task more than {} times", command, MOVES_MAX)
+        if command.worker_id in task.failed_on:
+            reported_since = self._reports[command.worker_id] > task.failed_on[command.worker_id]
+            demand(reported_since and not task.forgave, "{} goes where the task failed before", command)
+            task.forgave = True
         check_order(self._swarm, command, task.priority)
         task.attempt, task.worker_id, task.breaking = command.attempt, command.worker_id, False
 
     def _broke(self, task: Followed, blame: Blame) -> None:
         # A worker that is forgotten by now has taken its record with it.
         if task.worker_id is not None and blame is Blame.WORKER and task.worker_id in self._swarm.fleet:
-            task.failed_on.add(task.worker_id)
+            task.failed_on[task.worker_id] = self._reports[task.worker_id]
         task.worker_id = None
 
     def _check_place(self, task: Task) -> None:

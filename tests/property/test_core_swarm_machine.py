@@ -1,0 +1,198 @@
+"""Random facts in random orders, stale and doubled ones too; the swarm's promises hold after each."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from swarmesh.core.commands import BreakStream, CancelStream, StartStream
+from swarmesh.core.events import (
+    Event,
+    HostProbed,
+    SpawnFailed,
+    SpawnRequested,
+    StreamBroke,
+    StreamEnded,
+    TaskCancelled,
+    TaskSubmitted,
+    Ticked,
+    WorkerAlarmed,
+    WorkerGone,
+    WorkerRegistered,
+    WorkerStopRequested,
+    WorkerWaggled,
+)
+from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.swarm import Swarm
+from swarmesh.sim.watch import Watch
+
+QUEUE_MAX_PER_KEY = 12
+WORKERS = 4
+OAK = HostName("oak")
+models = st.sampled_from([ModelName("qwen"), ModelName("qwen"), ModelName("demo")])
+workers = st.sampled_from([WorkerId(f"bee-{number}") for number in range(WORKERS)])
+hosts = st.sampled_from([OAK, HostName("elm")])
+keys = st.sampled_from([KeyId("ada"), KeyId("bob")])
+steps_ms = st.sampled_from([0, 1, 100, 2_000, 10_000, 40_000, 90_000, 200_000])
+anything = st.integers(min_value=0, max_value=10_000)
+
+
+class SwarmMachine(RuleBasedStateMachine):
+    """Drives one swarm; `streams` are those its world really has open, by task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.swarm = Swarm(queue_max_per_key=QUEUE_MAX_PER_KEY)
+        self.watch = Watch(self.swarm)
+        self.now_ms = 0
+        self.made = 0
+        self.streams: dict[TaskId, int] = {}
+        self.submitted: list[TaskId] = []
+
+    def tell(self, event: Event) -> None:
+        commands = self.swarm.handle(event, self.now_ms)
+        if isinstance(event, StreamEnded | StreamBroke) and self.streams.get(event.task_id) == event.attempt:
+            del self.streams[event.task_id]
+        for command in commands:
+            match command:
+                case StartStream():
+                    assert command.task_id not in self.streams, "two streams for one task"
+                    self.streams[command.task_id] = command.attempt
+                case CancelStream():
+                    running = self.streams.pop(command.task_id, None)
+                    assert running == (command.attempt if command.worker_id else None)
+                case BreakStream():
+                    assert self.streams[command.task_id] == command.attempt
+                case _:
+                    pass
+        self.watch.step(event, commands, self.now_ms)
+
+    def fresh(self, kind: str) -> str:
+        self.made += 1
+        return f"{kind}-{self.made}"
+
+    @initialize(slots=st.lists(st.integers(1, 3), max_size=3))
+    def fleet_stands(self, slots: list[int]) -> None:
+        for number, count in enumerate(slots):
+            known = WorkerRegistered(
+                WorkerId(f"bee-{number}"), ModelName("qwen"), "cpu", OAK, "unix:/w", count, ready=True
+            )
+            self.tell(known)
+
+    @rule(step_ms=steps_ms)
+    def time_passes(self, step_ms: int) -> None:
+        self.now_ms += step_ms
+        self.tell(Ticked())
+
+    @rule(
+        model=st.one_of(models, st.just(ModelName("")), st.just(ModelName("nobody"))),
+        priority=st.sampled_from(Priority),
+        key=keys,
+        chars=anything,
+        max_tokens=st.sampled_from([0, 1, 7, 4_096]),
+        durable=st.booleans(),
+        known=st.booleans(),
+        count=st.sampled_from([1, 1, 1, 2, 5, 9]),
+    )
+    def submit(
+        self,
+        *,
+        model: ModelName,
+        priority: Priority,
+        key: KeyId,
+        chars: int,
+        max_tokens: int,
+        durable: bool,
+        known: bool,
+        count: int,
+    ) -> None:
+        for _ in range(count):
+            task_id = TaskId(self.fresh("task"))
+            self.submitted.append(task_id)
+            self.tell(TaskSubmitted(task_id, model, priority, key, chars, max_tokens, durable, known))
+
+    @precondition(lambda self: self.submitted)
+    @rule(which=anything)
+    def cancel(self, which: int) -> None:
+        self.tell(TaskCancelled(self.submitted[which % len(self.submitted)]))
+
+    @precondition(lambda self: self.streams)
+    @rule(which=anything, count=st.sampled_from([1, 1, 3, 10]))
+    def end(self, which: int, count: int) -> None:
+        for _ in range(min(count, len(self.streams))):
+            self.tell(StreamEnded(*list(self.streams.items())[which % len(self.streams)]))
+
+    @precondition(lambda self: self.streams)
+    @rule(which=anything, blame=st.sampled_from(Blame), shown=st.booleans(), count=st.sampled_from([1, 1, 3]))
+    def break_one(self, *, which: int, blame: Blame, shown: bool, count: int) -> None:
+        for _ in range(min(count, len(self.streams))):
+            task_id, attempt = list(self.streams.items())[which % len(self.streams)]
+            self.tell(StreamBroke(task_id, attempt, blame, shown, "stream_cut", "the connection closed"))
+
+    @precondition(lambda self: self.submitted)
+    @rule(which=anything, attempt=st.integers(0, 6), broke=st.booleans())
+    def stale(self, *, which: int, attempt: int, broke: bool) -> None:
+        task_id = self.submitted[which % len(self.submitted)]
+        if self.streams.get(task_id) == attempt:
+            return
+        late = StreamBroke(task_id, attempt, Blame.WORKER, False, "stale", "late news")
+        self.tell(late if broke else StreamEnded(task_id, attempt))
+
+    @rule(
+        worker=workers,
+        model=st.one_of(st.none(), models),
+        host=hosts,
+        slots=st.integers(1, 4),
+        ready=st.booleans(),
+        direct=st.booleans(),
+    )
+    def register(
+        self, *, worker: WorkerId, model: ModelName | None, host: HostName, slots: int, ready: bool, direct: bool
+    ) -> None:
+        known = self.swarm.fleet.get(worker)
+        model = model or (known.model if known else ModelName("qwen"))
+        self.tell(WorkerRegistered(worker, model, "cpu", host, "unix:/w", slots, ready, direct))
+
+    @rule(worker=workers, ready=st.booleans(), slots=st.integers(0, 4))
+    def waggle(self, *, worker: WorkerId, ready: bool, slots: int) -> None:
+        self.tell(WorkerWaggled(worker, ready, 0.5, 100, 1.0, 7, slots))
+
+    @rule(worker=workers, returning=st.booleans())
+    def alarm(self, *, worker: WorkerId, returning: bool) -> None:
+        self.tell(WorkerAlarmed(worker, "engine_died", "signal 9", returning))
+
+    @rule(worker=workers, grace_ms=st.sampled_from([0, 5_000, 60_000]))
+    def stop(self, worker: WorkerId, grace_ms: int) -> None:
+        self.tell(WorkerStopRequested(worker, grace_ms))
+
+    @rule(worker=workers, failed=st.booleans())
+    def gone(self, *, worker: WorkerId, failed: bool) -> None:
+        late = SpawnFailed(worker, "engine_start_failed", "no such file")
+        self.tell(late if failed else WorkerGone(worker, "exit status 0"))
+
+    @rule(model=models, host=hosts, available=st.integers(0, 8_000), need=st.integers(1, 6_000))
+    def spawn(self, model: ModelName, host: HostName, available: int, need: int) -> None:
+        self.tell(HostProbed(host, 8_000, available))
+        for number in range(WORKERS):
+            worker = WorkerId(f"bee-{number}")
+            if worker not in self.swarm.fleet:
+                self.tell(SpawnRequested(worker, model, "cpu", host, 2, need))
+                return
+
+    @invariant()
+    def everything_holds(self) -> None:
+        self.watch.full()
+
+    def teardown(self) -> None:
+        """Let every stream end, then nothing may be left but tasks that wait for a worker."""
+        while self.streams:
+            self.tell(StreamEnded(*next(iter(self.streams.items()))))
+        for task_id in list(self.watch.open):
+            self.tell(TaskCancelled(task_id))
+        self.watch.rest()
+        assert self.watch.outcomes.total() == len(self.submitted)
+
+
+TestSwarmMachine = SwarmMachine.TestCase
+TestSwarmMachine.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
