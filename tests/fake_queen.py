@@ -84,6 +84,7 @@ def flow(job_id: str = "job-1", **more: Any) -> dict[str, Any]:
         "finished_at": 1_700_000_002.5,
         "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
         "error": None,
+        "decision": "least-work chose rustbee-1 of 1 (none vetoed)",
         **more,
     }
 

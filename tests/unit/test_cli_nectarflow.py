@@ -146,6 +146,7 @@ def test_show(shell: Shell) -> None:
     assert result.code == 0
     assert "status     done" in result.out
     assert "took       2.5 s" in result.out
+    assert "why there  least-work chose rustbee-1 of 1 (none vetoed)" in result.out
     assert shell.run("nectarflow", "show", "job-1", "--json").json == flow()
 
 

@@ -150,6 +150,8 @@ def _show(view: FlowView, *, as_json: bool) -> None:
         ("took", _took(view)),
         ("tokens", f"{usage.prompt_tokens} read, {usage.completion_tokens} written" if usage else ""),
     ]
+    if view.decision is not None:
+        facts.append(("why there", view.decision))
     if view.error is not None:
         facts.append(("error", f"{view.error.code}: {view.error.message}"))
     print_facts(facts)
