@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_queen import DROP, KEY, FakeQueen, accepted, done, error, failed, flow, running_queen, rustbee, token
 
+from fake_queen import DROP, KEY, FakeQueen, accepted, done, error, failed, flow, running_queen, rustbee, token
 from swarmesh.client import AsyncSwarmesh, Done, QueenUnreachableError, RemoteError, Swarmesh, Token
 from swarmesh.client.call import UnexpectedAnswerError
 from swarmesh.client.cursor import Reconnects
