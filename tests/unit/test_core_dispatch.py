@@ -531,3 +531,56 @@ def test_a_client_that_leaves_leaks_no_slot() -> None:
         hive.submit(f"t{number}")
         hive.cancel(f"t{number}")
     assert (hive.worker("a").running, hive.worker("a").backlog) == ({}, 0.0)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_worker_that_is_well_again_takes_the_task_back_when_the_others_are_gone(*, durable: bool) -> None:
+    hive = Hive("a", "b")
+    hive.submit("t", durable=durable)
+    hive.cut("t")
+    assert hive.starts() == [("t", "b", 2)]
+    hive.waggle("a")
+    hive.tell(WorkerGone(WorkerId("b"), "exit status 1"))
+    hive.cut("t", 2)
+    assert hive.starts() == [("t", "a", 3)]
+    hive.cut("t", 3)
+    assert hive.failure().code == "rustbee_lost"
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_waiting_task_goes_back_to_a_well_worker_when_nobody_else_is_left(*, durable: bool) -> None:
+    hive = Hive("a", "b", "c")
+    hive.submit("t", durable=durable)
+    hive.submit("short")
+    hive.submit("on-c")
+    hive.end("short")
+    hive.cut("t")
+    assert hive.starts() == [("t", "b", 2)]
+    hive.waggle("a")
+    hive.submit("on-a")
+    hive.cut("t", 2)
+    hive.end("on-a")
+    assert hive.waiting() == ["t"]  # It failed on a and b, and waits for c.
+    for name in "bc":
+        hive.tell(WorkerGone(WorkerId(name), "exit status 1"))
+    hive.tick()
+    assert hive.starts() == [("t", "a", 3)]
+
+
+def test_a_task_that_was_accepted_before_is_not_refused() -> None:
+    hive = Hive("a", queue_max_per_key=1)
+    for name in ("runs", "waits"):
+        hive.submit(name)
+    task = TaskSubmitted(TaskId("t"), ModelName("qwen"), MEDIUM, KeyId("ada"), 40, 10, durable=True, accepted=True)
+    hive.tell(task)
+    assert hive.waiting() == ["waits", "t"]
+
+
+def test_tasks_of_a_lost_worker_wait_in_the_order_they_came_in() -> None:
+    hive = Hive("a", slots=3)
+    for name in ("t1", "t2", "t3"):
+        hive.submit(name)
+    hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9", returning=True))
+    for command in [c for c in hive.last if isinstance(c, BreakStream)]:
+        hive.cut(command.task_id)
+    assert hive.waiting() == ["t1", "t2", "t3"]

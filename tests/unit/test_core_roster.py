@@ -210,7 +210,7 @@ def test_an_alarm_is_death_at_once_and_breaks_every_stream(status: WorkerStatus)
     assert hive.worker().status is DEAD
     assert [(alarm.worker_id, alarm.code) for alarm in hive.all(RaiseAlarm)] == [(A, "engine_died")]
     broken = [(stream.task_id, stream.attempt, stream.code) for stream in hive.all(BreakStream)]
-    assert broken == [("t1", 1, "engine_died"), ("t2", 1, "engine_died")]
+    assert broken == [("t2", 1, "engine_died"), ("t1", 1, "engine_died")]
 
 
 def test_an_alarm_of_a_stranger_is_passed_on() -> None:

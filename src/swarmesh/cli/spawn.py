@@ -36,6 +36,7 @@ def _group() -> None:
 def rustbee(
     *,
     modelcell: Modelcell,
+    # Called as the option is, --type.
     type: Annotated[Backend, typer.Option(help="What it computes on, or python, or openai.")] = Backend.AUTO,  # noqa: A002
     host: Annotated[str, typer.Option(help="Machine to start it on; this one when left out.")] = "",
     gpu: Gpu = None,

@@ -27,6 +27,7 @@ def up(
     modelcell: Modelcell = DEMO_NAME,
     rustbees: Annotated[int, typer.Option(min=0, max=64, help="How many rustbees shall serve it.")] = 1,
     port: Port = None,
+    # Called as the option is, --type.
     type: Annotated[Backend, typer.Option(help="What new rustbees compute on.")] = Backend.AUTO,  # noqa: A002
 ) -> None:
     """Start the queennode and rustbees, as many as are missing; example: swarmesh up --modelcell demo --rustbees 2."""

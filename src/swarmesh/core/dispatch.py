@@ -17,7 +17,7 @@ from swarmesh.core.events import StreamBroke, StreamEnded, TaskCancelled, TaskSu
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import Blame, ModelName, TaskId, WorkerId
 from swarmesh.core.ledger import charge, settle
-from swarmesh.core.liveness import WorkerFact, following
+from swarmesh.core.liveness import WorkerFact, WorkerStatus, following
 from swarmesh.core.queue import BroodQueue
 from swarmesh.core.routing import Decision, choose, default_model
 from swarmesh.core.task import Task, TaskFact, TaskStatus
@@ -60,7 +60,7 @@ class Dispatcher:
         if self._start(task, now_ms, out):
             self.tasks[task.task_id] = task
             return
-        refusal = self._refusal(task, model_known=event.model_known)
+        refusal = None if event.accepted else self._refusal(task, model_known=event.model_known)
         if refusal is not None:
             self._finish(task, TaskFact.FAILED, out, refusal)
             return
@@ -89,6 +89,7 @@ class Dispatcher:
         if error is not None:
             self._finish(task, TaskFact.FAILED, out, error)
         else:
+            self._go_back(task)
             self._requeue(task, now_ms, out)
         self.serve(task.model, now_ms, out)
 
@@ -117,7 +118,8 @@ class Dispatcher:
 
     def give_up_on(self, worker: Worker, code: str, message: str, out: list[Command]) -> None:
         """Ask for every stream of a lost worker to be broken; each comes back as an event of its own."""
-        for task_id in worker.running:
+        # The last first: each goes to the head of the queue, so they wait there in the order they came in.
+        for task_id in reversed(worker.running):
             task = self.tasks[task_id]
             out.append(BreakStream(task_id, task.attempt, worker.worker_id, code, message))
 
@@ -135,7 +137,10 @@ class Dispatcher:
         self._hopeless_since = {model: self._hopeless_since.get(model, now_ms) for model in hopeless}
         for model in models:
             doubtful = (task for task in self.queue.waiting(model) if task.tried or model in self._hopeless_since)
-            for task in [task for task in doubtful if self._gives_up(task, now_ms)]:
+            for task in list(doubtful):
+                self._go_back(task)
+                if not self._gives_up(task, now_ms):
+                    continue
                 self.queue.remove(task)
                 self._finish(task, TaskFact.FAILED, out, self._no_rustbees(task))
             self.serve(model, now_ms, out)
@@ -223,6 +228,17 @@ class Dispatcher:
         if not self._has_prospects(task):
             return RustbeeLostError(f"{lost}; no other rustbee serves {task.model!r}")
         return None
+
+    def _go_back(self, task: Task) -> None:
+        # A worker that was well again before the task needed it will not come back a second time to be forgiven.
+        owners = self._fleet.of_model(task.model).values()
+        if task.forgave or any(worker.may_serve and worker.worker_id not in task.tried for worker in owners):
+            return
+        well = (w.worker_id for w in owners if w.status is WorkerStatus.HEALTHY and w.worker_id in task.tried)
+        worker_id = next(well, None)
+        if worker_id is not None:
+            task.tried.discard(worker_id)
+            task.forgave = True
 
     def _gives_up(self, task: Task, now_ms: int) -> bool:
         if task.durable:

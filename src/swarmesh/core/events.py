@@ -97,6 +97,7 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
         model: Empty means: whichever the swarm serves by default.
         model_known: The catalog has the model, so that a worker could be spawned for it.
         durable: The task is in the hivecomb already.
+        accepted: It was accepted before, by a queen that is gone; it waits if it must, and is not refused.
     """
 
     task_id: TaskId
@@ -107,6 +108,7 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
     max_tokens: int
     durable: bool = False
     model_known: bool = False
+    accepted: bool = False
 
 
 class TaskCancelled(msgspec.Struct, frozen=True, gc=False):

@@ -17,7 +17,7 @@ class Worker:
 
     Attributes:
         slots: How many tasks may run there at once.
-        direct: An adopted server without an agent; no waggles come from it.
+        direct: An adopted server without an agent; the queen's own probes stand in for its waggles.
         load_ratio: What the worker itself last reported, 0.0 to 1.0; the ledger knows sooner.
         interval_ms: The waggle interval the queen last asked for.
         running: Tasks on its slots, with the work charged for each in token-equivalents.

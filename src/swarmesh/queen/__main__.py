@@ -12,8 +12,8 @@ import structlog
 import uvloop
 
 from swarmesh.config.home import find_home
-from swarmesh.config.settings import load_settings
-from swarmesh.core.errors import SwarmeshError
+from swarmesh.config.settings import QueenSettings, load_settings
+from swarmesh.core.errors import ConfigError, SwarmeshError
 from swarmesh.queen.process import serve
 from swarmesh.wire.errors import envelope
 
@@ -28,13 +28,20 @@ def main() -> int:
     try:
         home = find_home(os.environ)
         settings = load_settings(home.config_file)
-        changes = {name: value for name, value in vars(arguments).items() if value is not None}
-        queennode = msgspec.structs.replace(settings.queennode, **changes)
-        uvloop.run(serve(home, msgspec.structs.replace(settings, queennode=queennode)))
+        uvloop.run(serve(home, msgspec.structs.replace(settings, queennode=_changed(settings.queennode, arguments))))
     except SwarmeshError as error:
         sys.stderr.write(envelope(error).decode() + "\n")
         return 1
     return 0
+
+
+def _changed(settings: QueenSettings, arguments: argparse.Namespace) -> QueenSettings:
+    changes = {name: value for name, value in vars(arguments).items() if value is not None}
+    try:
+        # Converted, not replaced: a port beyond the range would be taken modulo 65536 by the event loop.
+        return msgspec.convert({**msgspec.structs.asdict(settings), **changes}, QueenSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"an argument cannot be used: {error}") from error
 
 
 def _log_as_json() -> None:

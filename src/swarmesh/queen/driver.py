@@ -55,7 +55,7 @@ class Effects(Protocol):
         """Tell whoever asked."""
 
     def stop_worker(self, command: StopWorker) -> None:
-        """End a worker's process; asked again every second until it is gone."""
+        """End a worker's process; asked again now and then until it is gone."""
 
     def forget_worker(self, command: ForgetWorker) -> None:
         """Strike it from the hivecomb."""

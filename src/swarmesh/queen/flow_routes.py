@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from urllib.parse import parse_qs
 
 import msgspec
+import structlog
 
 from swarmesh.core.errors import InvalidValueError, ModelNotFoundError, SwarmeshError
 from swarmesh.core.ids import TaskId
@@ -15,6 +17,8 @@ from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
 from swarmesh.wire.flow import Accepted
 from swarmesh.wire.sse import SseEvent, render
+
+log = structlog.get_logger("flow_routes")
 
 SUBMIT_TARGETS = frozenset({b"/v2/swarmesh/nectarflow", b"/v2/tasks"})
 TOKENS_PREFIX = b"/v2/swarmesh/honeytokens/"
@@ -36,7 +40,13 @@ class FlowRoutes:
         """Answer one request, in a task of its own: the hivecomb takes its time."""
         task = asyncio.get_running_loop().create_task(self._answer(exchange, identity))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._answered, exchange))
+
+    def _answered(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("request_failed", path=exchange.request.path.decode("latin-1"), exc_info=error)
+            exchange.finish(keep_alive=False)  # Nobody waits for an answer that will not come.
 
     async def _answer(self, exchange: Exchange, identity: Identity) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any, Protocol
 
 import msgspec
@@ -110,7 +109,7 @@ class FlowRun:
             return
         try:
             self._read(data)
-        except (SwarmeshError, msgspec.DecodeError, binascii.Error) as error:
+        except (SwarmeshError, msgspec.DecodeError, ValueError) as error:
             self._broke(Blame.WORKER, "garbage", f"{self._worker_id} sent what cannot be read: {error}")
             return
         if ended and self._call is not None:

@@ -120,12 +120,15 @@ class Flows:
         """After a restart: queue what waited; what had begun to answer cannot go on yet and says so."""
         for record in await self._store.unfinished_tasks():
             if await self._store.tokens(record.task_id, limit=1):
-                over = failed(record, QueenRestartedError(), at_ms=_unix_ms())
-                await self._store.update_task(record.task_id, _final_patch(over))
+                await self._fail_stored(record, QueenRestartedError())
+                continue
+            try:
+                submission = self.read(record.request)
+            except SwarmeshError as error:  # An older queen took it in; it must not keep this one from starting.
+                await self._fail_stored(record, error)
             else:
-                submission = _decoder.decode(record.request)
                 waiting = msgspec.structs.replace(record, status=TaskStatus.QUEUED.value)
-                self._hand_in(waiting, submission, model_known=True)
+                self._hand_in(waiting, submission, accepted=True)
 
     async def follow(self, task_id: TaskId, exchange: Exchange, *, after_seq: int, first: bytes = b"") -> None:
         """Answer with the task's events from ``after_seq`` on.
@@ -241,7 +244,9 @@ class Flows:
 
     # inside
 
-    def _hand_in(self, record: TaskRecord, submission: Submission, *, model_known: bool) -> FlowRun:
+    def _hand_in(
+        self, record: TaskRecord, submission: Submission, *, model_known: bool = True, accepted: bool = False
+    ) -> FlowRun:
         flow = Flow(record)
         self._flows[record.task_id] = flow
         event = TaskSubmitted(
@@ -253,6 +258,7 @@ class Flows:
             max_tokens=submission.max_tokens or 0,
             durable=True,
             model_known=model_known,
+            accepted=accepted,
         )
         run = FlowRun(self, self._driver, flow, submission)
         self._driver.run(record.task_id, run, event)
@@ -291,6 +297,10 @@ class Flows:
         for flow in self._flows.values():
             flow.ping()
         self._ping_timer = self._loop.call_later(PING_INTERVAL_S, self._ping)
+
+    async def _fail_stored(self, record: TaskRecord, error: SwarmeshError) -> None:
+        over = failed(record, error, at_ms=_unix_ms())
+        await self._store.update_task(record.task_id, _final_patch(over))
 
     async def _record(self, task_id: TaskId) -> TaskRecord:
         record = await self._store.task(task_id)

@@ -38,7 +38,9 @@ class Front:
             exchange.fail(error)
         except Exception:  # The outermost edge: one request must not take the connection's others along
             log.exception("request_failed", path=exchange.request.path.decode("latin-1"))
-            if not exchange.started:
+            if exchange.started:
+                exchange.finish(keep_alive=False)
+            else:
                 exchange.fail(InternalError(), keep_alive=False)
 
     def _answer(self, exchange: Exchange) -> None:

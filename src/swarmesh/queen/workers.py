@@ -279,7 +279,12 @@ class Workers:
         self._driver.post(SpawnFailed(worker_id, code, message))
 
     async def _stop(self, worker_id: WorkerId) -> None:
-        await self._host.stop(worker_id, STOP_GRACE_S)
+        try:
+            await self._host.stop(worker_id, STOP_GRACE_S)
+        except (SwarmeshError, OSError) as error:
+            log.warning("not_stopped", rustbee_id=worker_id, error=str(error))
+            self._stopping.discard(worker_id)  # The core asks again.
+            return
         self.goodbye(worker_id, f"{worker_id} was stopped")
 
     async def _released(self, worker_id: WorkerId) -> None:

@@ -29,14 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except ValueError as error:
         parser.error(str(error))
-    started_s = time.perf_counter()
+    started_s, started_cpu_s = time.perf_counter(), time.process_time()
     try:
         result = simulate(scenario, check=asked.check)
     except InvariantBrokenError as error:
         sys.stderr.write(f"{error.code}: {error.message}\nreplay: {error.hint}\n")
         return 1
-    wall_s = time.perf_counter() - started_s
-    sys.stdout.write(_json(result) if asked.json else _words(result, wall_s))
+    wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - started_cpu_s
+    sys.stdout.write(_json(result) if asked.json else _words(result, wall_s, cpu_s))
     return 0
 
 
@@ -58,9 +58,10 @@ def _json(result: Result) -> str:
     return msgspec.json.encode(result).decode() + "\n"
 
 
-def _words(result: Result, wall_s: float) -> str:
+def _words(result: Result, wall_s: float, cpu_s: float) -> str:
     fields = msgspec.structs.asdict(result)
     fields["wall_s"] = round(wall_s, 2)
+    fields["cpu_s"] = round(cpu_s, 2)
     fields["events_per_wall_s"] = round(result.events / wall_s)
     fields["times_real_time"] = round(result.virtual_s / wall_s, 1)
     return "".join(f"{name:>20}  {value}\n" for name, value in fields.items())

@@ -88,7 +88,7 @@ class Watch:
         """
         demand(now_ms >= self._now_ms, "time went back from {} to {} ms", self._now_ms, now_ms)
         self._now_ms = now_ms
-        touched = [*self._workers_of(event), *_named(event, commands, "worker_id")]
+        touched = [*self._worker_of(event), *_named(event, commands, "worker_id")]
         self._follow_event(event)
         for command in commands:
             self._follow_command(command)
@@ -102,6 +102,8 @@ class Watch:
             if worker is not None:
                 check_books(self._swarm, worker)
                 check_not_idle(self._swarm, worker)
+        if isinstance(event, TaskSubmitted):
+            self._check_rightly_queued(event.task_id)
 
     def full(self) -> None:
         """Check every task, worker, queue and host.
@@ -227,17 +229,18 @@ class Watch:
         on_books = worker is not None and task.task_id in worker.running
         demand(on_books or followed.breaking or not task.worker_id, "{} is not on its worker's books", task)
 
-    def _workers_of(self, event: Event) -> list[WorkerId]:
-        # What names a task only touches the worker that history knows, or any that could take the task.
-        match event:
-            case StreamEnded() | StreamBroke() if event.task_id in self.open:
-                worker_id = self.open[event.task_id].worker_id
-                return [worker_id] if worker_id else []
-            case TaskSubmitted() if event.task_id in self._swarm.dispatcher.tasks:
-                task = self._swarm.dispatcher.tasks[event.task_id]
-                return list(self._swarm.fleet.of_model(task.model)) if task.status is TaskStatus.QUEUED else []
-            case _:
-                return []
+    def _worker_of(self, event: Event) -> list[WorkerId]:
+        # An end or a break names its task only; the worker is the one that history knows.
+        if isinstance(event, StreamEnded | StreamBroke) and event.task_id in self.open:
+            worker_id = self.open[event.task_id].worker_id
+            return [worker_id] if worker_id else []
+        return []
+
+    def _check_rightly_queued(self, task_id: TaskId) -> None:
+        task = self._swarm.dispatcher.tasks.get(task_id)
+        if task is not None and task.status is TaskStatus.QUEUED:
+            for worker in self._swarm.fleet.of_model(task.model).values():
+                check_not_idle(self._swarm, worker)
 
     def _speaks(self, task_id: TaskId, attempt: int) -> bool:
         task = self.open.get(task_id)

@@ -155,7 +155,7 @@ class ResponseHead(msgspec.Struct, frozen=True):
         headers: Names in lower case, in order.
         length: Bytes of the body, or `CHUNKED`, or `UNTIL_CLOSE`.
         keep_alive: The connection can be used again.
-        hop_by_hop: It has headers that are nobody's business beyond this connection, its framing apart.
+        hop_by_hop: It has headers (or a version) that are nobody's business beyond this connection, its framing apart.
     """
 
     raw: bytes
@@ -204,7 +204,7 @@ def parse_response_head(raw: bytes) -> ResponseHead:
         raise EngineError("a head has control characters in it")  # It is passed on as it came.
     headers: Headers = []
     keep_alive = version != b"HTTP/1.0"
-    length, hop_by_hop = UNTIL_CLOSE, False
+    length, hop_by_hop = UNTIL_CLOSE, version != b"HTTP/1.1"
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         if not colon or not name or name != name.strip():

@@ -15,6 +15,8 @@ from swarmesh.core.errors import EngineError
 EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
 """Longest event that is read; an engine that sends more without a blank line is broken."""
 PING: Final = b": ping\n\n"
+DIGITS_MAX: Final = 18
+"""Of a sequence number or token id; what has more is none."""
 DONE_MARK: Final = b"[DONE]"
 
 
@@ -75,7 +77,7 @@ def _read_block(block: bytes) -> SseEvent | None:
         elif field == b"event":
             name = value.decode("utf-8", "replace")
         elif field == b"id":
-            seq = int(value) if value.isdigit() else None
+            seq = _number(value)
         elif not field and value.startswith(b"t "):
             token_ids = _read_ids(value[2:])
     if not data and not name:
@@ -84,5 +86,9 @@ def _read_block(block: bytes) -> SseEvent | None:
 
 
 def _read_ids(text: bytes) -> tuple[int, ...]:
-    parts = text.split(b",")
-    return tuple(int(part) for part in parts) if all(part.strip().isdigit() for part in parts) else ()
+    numbers = [_number(part.strip()) for part in text.split(b",")]
+    return tuple(number for number in numbers if number is not None) if None not in numbers else ()
+
+
+def _number(text: bytes) -> int | None:
+    return int(text) if text.isdigit() and len(text) <= DIGITS_MAX else None
