@@ -1,0 +1,84 @@
+"""What every kind of test shares. Being here also lets tests import the modules beside this file."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from queen_rig import Rig, running_queen
+from scripted_worker import ScriptedWorker
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+WAIT_S = 15.0
+STEP_S = 0.002
+
+Until = Callable[..., Awaitable[Any]]
+NewWorker = Callable[..., Awaitable[ScriptedWorker]]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Protocols run on both loops; a queen runs on the one she is shipped with."""
+    name = item.path.name
+    if name.startswith("test_net_"):
+        return LOOPS
+    return {"uvloop": uvloop.new_event_loop} if name.startswith("test_queen_") else {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture
+def until() -> Until:
+    """Wait for a condition, awaited if need be, with a deadline: the one place where a test lets time pass."""
+
+    async def wait(condition: Callable[[], Any], what: str = "", *, timeout_s: float = WAIT_S) -> Any:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        while not (found := (await seen) if inspect.isawaitable(seen := condition()) else seen):
+            assert loop.time() < deadline_s, f"not within {timeout_s:g} s: {what or condition}"
+            await asyncio.sleep(STEP_S)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def turn() -> Callable[[], Awaitable[None]]:
+    """Let the loop run once whatever is ready; no time passes."""
+
+    async def one_turn() -> None:
+        loop = asyncio.get_running_loop()
+        reached = loop.create_future()
+        loop.call_soon(reached.set_result, None)
+        await reached
+
+    return one_turn
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A queen without workers, on a home of her own."""
+    async with running_queen(tmp_path / "home") as running:
+        yield running
+
+
+@pytest.fixture
+async def new_worker() -> AsyncIterator[NewWorker]:
+    """Starts scripted workers, which end with the test."""
+    started: list[ScriptedWorker] = []
+
+    async def start(models: list[str] | None = None) -> ScriptedWorker:
+        worker = ScriptedWorker(models)
+        await worker.start()
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        await worker.stop()

@@ -1,0 +1,442 @@
+"""The client side of HTTP/1.1 against a peer that sends exactly the bytes the test says, on both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from swarmesh.net import upstream as upstream_module
+from swarmesh.net.address import parse_address
+from swarmesh.net.upstream import UpstreamPool
+from swarmesh.wire.http1 import HEAD_BYTES_MAX, ResponseHead
+
+Until = Callable[..., Awaitable[Any]]
+Turn = Callable[[], Awaitable[None]]
+
+REQUEST = b"GET / HTTP/1.1\r\nhost: t\r\n\r\n"
+HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+WAIT_S = 10
+
+
+class CollectingSink:
+    """What one call heard; fails the test when it hears anything after the end."""
+
+    def __init__(self) -> None:
+        self.head: ResponseHead | None = None
+        self.data = b""
+        self.ended = asyncio.Event()
+        self.reason = ""
+
+    def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
+        assert not self.ended.is_set(), "nothing comes after the end"
+        assert (head is None) == (self.head is not None), "the head comes with the first call and only then"
+        self.head = self.head or head
+        self.data += data
+        if ended:
+            self.ended.set()
+
+    def broken(self, reason: str) -> None:
+        assert not self.ended.is_set(), "nothing comes after the end"
+        self.reason = reason
+        self.ended.set()
+
+    async def whole(self) -> bytes:
+        async with asyncio.timeout(WAIT_S):
+            await self.ended.wait()
+        assert not self.reason, self.reason
+        return self.data
+
+    async def failure(self) -> str:
+        async with asyncio.timeout(WAIT_S):
+            await self.ended.wait()
+        assert self.reason
+        return self.reason
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def request(self) -> bytes:
+        async with asyncio.timeout(WAIT_S):
+            return await self.reader.readuntil(b"\r\n\r\n")
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def gone(self) -> bool:
+        """The client has closed."""
+        async with asyncio.timeout(WAIT_S):
+            try:
+                return await self.reader.read() == b""
+            except ConnectionResetError:
+                return True
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def reset(self) -> None:
+        self.writer.transport.abort()
+
+
+class Server:
+    """Hands connections to the test in the order they come."""
+
+    def __init__(self) -> None:
+        self.peers: asyncio.Queue[Peer] = asyncio.Queue()
+        self.accepted = 0
+        self.pool: UpstreamPool
+
+    async def peer(self) -> Peer:
+        async with asyncio.timeout(WAIT_S):
+            return await self.peers.get()
+
+    def call(self) -> CollectingSink:
+        sink = CollectingSink()
+        self.pool.request(REQUEST, sink)
+        return sink
+
+    async def asked(self) -> tuple[CollectingSink, Peer]:
+        """A call on a new connection, and its peer, which has read the request."""
+        sink, peer = self.call(), await self.peer()
+        await peer.request()
+        return sink, peer
+
+    async def answered(self, answer: bytes) -> CollectingSink:
+        """One whole exchange on a new connection."""
+        sink, peer = await self.asked()
+        peer.send(answer)
+        await sink.whole()
+        return sink
+
+
+@asynccontextmanager
+async def serving(**options: Any) -> AsyncIterator[Server]:
+    served = Server()
+    open_peers: list[Peer] = []
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer)
+        open_peers.append(peer)
+        served.accepted += 1
+        await served.peers.put(peer)
+
+    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    served.pool = UpstreamPool(parse_address(f"http://127.0.0.1:{port}"), **options)
+    try:
+        yield served
+    finally:
+        served.pool.close()
+        for peer in open_peers:
+            peer.reset()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_one_connection_is_used_again_and_again() -> None:
+    async with serving() as server:
+        await server.answered(HELLO)
+        (connection,) = server.pool._idle
+        for _ in range(3):
+            sink = server.call()
+            assert connection._call is not None, "the idle connection was taken"
+            connection.data_received(HELLO)
+            assert await sink.whole() == b"hello"
+        assert server.accepted == 1
+
+
+async def test_calls_at_the_same_time_have_connections_of_their_own() -> None:
+    async with serving() as server:
+        sinks = [server.call() for _ in range(3)]
+        peers = [await server.peer() for _ in range(3)]
+        for number, peer in enumerate(peers):
+            peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%d" % number)
+        assert sorted([await sink.whole() for sink in sinks]) == [b"0", b"1", b"2"]
+        assert len(server.pool._idle) == 3
+
+
+async def test_an_idle_connection_that_the_server_closed_is_not_used(until: Until) -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(HELLO)
+        await sink.whole()
+        peer.close()
+        await until(lambda: not server.pool._idle)
+        await server.answered(HELLO)
+        assert server.accepted == 2
+
+
+async def test_an_idle_connection_that_is_too_old_is_closed_and_not_used() -> None:
+    async with serving(idle_ttl_s=0.0) as server:
+        sink, old = await server.asked()
+        old.send(HELLO)
+        await sink.whole()
+        server.pool._idle[0].idle_since_s -= 1
+        await server.answered(HELLO)
+        assert await old.gone()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_stale_connection_is_replaced_once(how: str) -> None:
+    async with serving() as server:
+        sink, stale = await server.asked()
+        stale.send(HELLO)
+        await sink.whole()
+        again = server.call()
+        await stale.request()
+        getattr(stale, how)()
+        fresh = await server.peer()
+        await fresh.request()
+        fresh.close()  # A fresh connection that breaks is no staleness: there is no third try.
+        assert "closed the connection before the answer was whole" in await again.failure()
+        assert server.accepted == 2
+
+
+async def test_a_reused_connection_that_breaks_after_the_first_byte_is_not_tried_again() -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(HELLO)
+        await sink.whole()
+        again = server.call()
+        await peer.request()
+        peer.send(b"H")
+        peer.close()
+        await again.failure()
+        assert server.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+    ],
+)
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_an_answer_that_is_cut_is_broken(part: bytes, how: str, until: Until) -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(part)
+        await peer.writer.drain()
+        body = part.partition(b"\r\n\r\n")[2]
+        await until(lambda: sink.data == body)
+        getattr(peer, how)()
+        assert "before the answer was whole" in await sink.failure()
+
+
+async def test_a_body_until_the_close_is_whole_at_the_close() -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(b"HTTP/1.0 200 OK\r\n\r\nall ")
+        peer.send(b"of it")
+        peer.close()
+        assert await sink.whole() == b"all of it"
+        assert not server.pool._idle
+
+
+async def test_a_body_until_the_close_that_is_reset_is_broken(until: Until) -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nsome")
+        await until(lambda: sink.data)
+        _reset_hard(peer)
+        await sink.failure()
+
+
+def _reset_hard(peer: Peer) -> None:
+    sock = peer.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    peer.reset()
+
+
+async def test_chunks_are_handed_on_as_they_came_and_the_end_is_counted() -> None:
+    async with serving() as server:
+        body = b"5\r\n0\r\n\r\n\r\n3;x\r\nabc\r\n0\r\nt: r\r\n\r\n"
+        sink = await server.answered(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + body)
+        assert sink.data == body
+        assert len(server.pool._idle) == 1
+
+
+async def test_any_byte_may_come_alone() -> None:
+    async with serving() as server:
+        await server.answered(HELLO)
+        (connection,) = server.pool._idle
+        sink = server.call()  # Takes that connection.
+        for byte in b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n":
+            connection.data_received(bytes([byte]))
+        assert await sink.whole() == b"5\r\nhello\r\n0\r\n\r\n"
+
+
+async def test_interim_answers_are_nobodys_business() -> None:
+    async with serving() as server:
+        early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+        sink = await server.answered(early + HELLO)
+        assert sink.head is not None
+        assert (sink.head.status, sink.data) == (200, b"hello")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_without_a_body_is_whole_with_its_head(status: int) -> None:
+    async with serving() as server:
+        sink = await server.answered(b"HTTP/1.1 %d X\r\n\r\n" % status)
+        assert sink.data == b""
+        assert len(server.pool._idle) == 1
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nbroken\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
+        b"x" * (HEAD_BYTES_MAX + 1),
+        b"HTTP/1.1 200 OK\r\nx: " + b"x" * HEAD_BYTES_MAX + b"\r\n\r\n",
+    ],
+)
+async def test_garbage_is_broken_and_its_connection_closed(garbage: bytes) -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(garbage)
+        assert await sink.failure()
+        assert await peer.gone()
+        assert not server.pool._idle
+
+
+@pytest.mark.parametrize("answer", [HELLO, b"HTTP/1.1 204 X\r\n\r\n"])
+async def test_a_server_that_says_more_than_its_answer_is_not_asked_again(answer: bytes) -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(answer + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison")
+        await sink.whole()
+        assert not server.pool._idle
+        assert await peer.gone()
+
+
+async def test_bytes_that_nobody_asked_for_close_the_connection(until: Until) -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(HELLO)
+        await sink.whole()
+        peer.send(HELLO)
+        await until(lambda: not server.pool._idle)
+
+
+async def test_connection_close_is_honoured() -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")
+        assert await sink.whole() == b"hello"
+        assert await peer.gone()
+        assert not server.pool._idle
+
+
+async def test_cancelling_closes_the_connection_and_the_sink_hears_nothing(until: Until) -> None:
+    async with serving() as server:
+        sink = CollectingSink()
+        call = server.pool.request(REQUEST, sink)
+        peer = await server.peer()
+        await peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab")
+        await until(lambda: sink.data)
+        call.cancel()
+        assert await peer.gone()
+        assert not sink.ended.is_set()
+        call.cancel()  # Harmless.
+
+
+async def test_cancelling_before_the_connection_stands(until: Until) -> None:
+    async with serving() as server:
+        sink = CollectingSink()
+        call = server.pool.request(REQUEST, sink)
+        call.cancel()
+        peer = await server.peer()
+        assert await peer.gone()
+        assert not sink.ended.is_set()
+
+
+async def test_cancelling_after_the_end_leaves_the_connection_to_others() -> None:
+    async with serving() as server:
+        sink = CollectingSink()
+        call = server.pool.request(REQUEST, sink)
+        (await server.peer()).send(HELLO)
+        await sink.whole()
+        call.cancel()
+        assert len(server.pool._idle) == 1
+        assert server.pool._idle[0].usable
+
+
+async def test_nobody_listens() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        pool = UpstreamPool(parse_address(f"http://127.0.0.1:{unused.getsockname()[1]}"))
+        sink = CollectingSink()
+        pool.request(REQUEST, sink)
+        assert "cannot be reached: Connect" in await sink.failure()
+
+
+@pytest.mark.parametrize("address", ["unix:/nonexistent/agent.sock", "http://no.such.invalid:1"])
+async def test_no_way_there(address: str) -> None:
+    pool = UpstreamPool(parse_address(address))
+    sink = CollectingSink()
+    pool.request(REQUEST, sink)
+    assert "cannot be reached" in await sink.failure()
+
+
+async def test_a_server_that_does_not_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_module, "CONNECT_TIMEOUT_S", 0.05)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        with socket.socket() as first, socket.socket() as second:  # They fill its queue.
+            for filler in (first, second):
+                filler.setblocking(False)
+                filler.connect_ex(address)
+            sink = CollectingSink()
+            UpstreamPool(parse_address(f"http://127.0.0.1:{address[1]}")).request(REQUEST, sink)
+            assert "did not accept a connection within 0.05 s" in await sink.failure()
+
+
+async def test_pausing_holds_the_server_back(until: Until) -> None:
+    async with serving() as server:
+        sink = CollectingSink()
+        call = server.pool.request(REQUEST, sink)
+        call.pause(True)  # Before there is a connection; it counts from its start.
+        peer = await server.peer()
+        await peer.request()
+        body = b"z" * 20_000_000
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(peer.writer.drain(), 0.05)
+        assert len(sink.data) == 0
+        call.pause(False)
+        await until(lambda: sink.data)
+        assert await sink.whole() == body
+
+
+async def test_a_pool_keeps_so_many_idle_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_module, "IDLE_MAX", 1)
+    async with serving() as server:
+        sinks = [server.call() for _ in range(2)]
+        peers = [await server.peer() for _ in range(2)]
+        for peer in peers:
+            await peer.request()
+            peer.send(HELLO)
+        for sink in sinks:
+            await sink.whole()
+        assert len(server.pool._idle) == 1
