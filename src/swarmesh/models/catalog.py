@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from swarmesh.config.home import write_private
 from swarmesh.core.errors import ConfigError, ConflictError, ModelFileError, ModelNotFoundError
 from swarmesh.models.demo import DEMO_GGUF
 from swarmesh.models.gguf import GgufHeader, read_model
@@ -215,7 +215,7 @@ class Catalog:
         """Replace the file whole; after a crash at any moment it is the old one or the new one."""
         content = msgspec.json.format(msgspec.json.encode(_File(FILE_VERSION, cells)), indent=2) + b"\n"
         try:
-            _replace(self.path, content)
+            write_private(self.path, content)
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}.") from error
 
@@ -249,24 +249,6 @@ def _wait_for_lock(descriptor: int, path: Path) -> None:
             raise ConfigError(f"{path} cannot be locked: {error.strerror}.") from error
         else:
             return
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _from_header(
