@@ -8,7 +8,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -339,10 +339,15 @@ class TestLlama:
         with pytest.raises(TaskRefusedError, match="prompt"):
             await collect(running.engine, ExecuteRequest(input=msgspec.Raw(b"{}")))
 
-    async def test_a_stuck_engine_is_not_healthy(self, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_stuck_engine_is_not_healthy(
+        self, running: Running, monkeypatch: pytest.MonkeyPatch, until: Callable[..., Any]
+    ) -> None:
         monkeypatch.setattr("swarmesh.engines.llama_http.HEALTH_TIMEOUT_S", 0.2)
         os.kill(running.engine.pid, signal.SIGSTOP)
         try:
+            # Its threads stop one after the other; an answer may still come from one of them.
+            tasks = Path(f"/proc/{running.engine.pid}/task")
+            await until(lambda: all(stat.read_text().rpartition(") ")[2][0] == "T" for stat in tasks.glob("*/stat")))
             assert not await running.engine.healthy()
         finally:
             os.kill(running.engine.pid, signal.SIGCONT)
@@ -413,9 +418,10 @@ class TestPythonClass:
         async with asyncio.timeout(5):
             await child.wait_exit()
 
-    async def test_its_prints_are_in_the_log(self, running: Running) -> None:
+    async def test_its_prints_are_in_the_log(self, running: Running, until: Callable[..., Any]) -> None:
         await collect(running.engine, ExecuteRequest(prompt="x"))
-        assert "ready to echo" in (Path(running.spec.work_dir) / "engine.log").read_text()
+        log = Path(running.spec.work_dir) / "engine.log"
+        await until(lambda: log.exists() and "ready to echo" in log.read_text(), "what it printed is in its log")
 
     @pytest.mark.parametrize(
         ("class_path", "said"),

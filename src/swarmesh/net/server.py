@@ -260,7 +260,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _answer_next(self) -> None:
         # Not while the client has the answer before still to read: the next could not be told to wait for it.
-        if self._active is not None or self._transport is None or self._write_paused:
+        if self._active is not None or self._write_paused or self._transport is None or self._transport.is_closing():
             return
         if self._waiting:
             exchange = Exchange(self._waiting.popleft(), self)
