@@ -14,6 +14,7 @@ from queen_rig import CHAT, FLOW, Rig, chat, running_queen
 from scripted_worker import SSE_HEAD, Behaviour, Call, ScriptedWorker, answers_at_once, chunk, completion, delta, holds
 from swarmesh.core import dispatch
 from swarmesh.queen import foreign, process
+from swarmesh.queen.refusal import REFUSAL_BYTES_MAX
 
 NewWorker = Callable[..., Awaitable[ScriptedWorker]]
 Until = Callable[..., Awaitable[Any]]
@@ -101,6 +102,32 @@ async def test_when_nobody_else_is_left_the_client_is_told(
     await until(rig.is_idle)
     worker.behaviour = answers_at_once
     assert (await rig.ask("POST", CHAT, chat())).status == 200, "a suspect is the last choice, not no choice"
+
+
+@pytest.mark.parametrize("status", [401, 500])
+async def test_an_answer_that_would_be_the_same_again_is_not_waited_for(
+    rig: Rig, new_worker: NewWorker, status: int
+) -> None:
+    worker = await new_worker()
+    worker.behaviour = refuses(status)
+    await rig.adopt(worker)
+    answer = await rig.ask("POST", CHAT, chat())  # The rig's patience is the real one: a minute.
+    assert (answer.status, answer.error["code"]) == (502, "rustbee_lost")
+    assert f"answered {status}" in answer.error["message"]
+    assert len(worker.calls) == 1
+
+
+async def test_an_error_that_never_ends_is_cut_short(rig: Rig, new_worker: NewWorker) -> None:
+    def endless(call: Call) -> None:
+        call.raw(b"HTTP/1.1 400 Bad Request\r\ntransfer-encoding: chunked\r\n\r\n")
+        call.raw(chunk(b"x" * (REFUSAL_BYTES_MAX + 1)))
+
+    worker = await new_worker()
+    worker.behaviour = endless
+    await rig.adopt(worker)
+    for path, body in [(CHAT, chat()), (FLOW, {"prompt": "hi", "stream": True})]:
+        answer = await rig.ask("POST", path, body)
+        assert b"task_refused" in answer.body
 
 
 async def test_a_task_is_not_passed_around_forever(rig: Rig, new_worker: NewWorker) -> None:

@@ -190,11 +190,13 @@ async def test_more_waiting_than_one_key_may_have(tmp_path: Path, new_worker: Ne
             await rig.start_chat()
             await until(lambda waiting=waiting: len(rig.swarm.dispatcher.queue) == waiting)
         for path, body in [(CHAT, chat()), ("/v2/swarmesh/nectarflow", {"prompt": "hi"})]:
-            refused = await rig.ask("POST", path, body)
+            refused = await rig.ask("POST", path, body, {"idempotency-key": "once"})
             assert (refused.status, refused.error["code"]) == (429, "queue_full")
             assert int(refused.headers["retry-after"]) > 0
             assert "1 tasks of this key wait already" in refused.error["message"]
         assert rig.relayed == 2
+        kept = await rig.json("GET", "/v2/swarmesh/nectarflows")
+        assert kept == {"nectarflows": []}, "what was refused has not used up its idempotency key"
 
 
 async def test_a_slow_client_holds_back_its_own_stream_only(

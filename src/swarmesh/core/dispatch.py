@@ -45,17 +45,7 @@ class Dispatcher:
 
     def submitted(self, event: TaskSubmitted, now_ms: int, out: list[Command]) -> None:
         """Start the task, queue it, or say why neither is possible."""
-        task = Task(
-            task_id=event.task_id,
-            model=event.model or default_model(self._fleet) or event.model,
-            priority=event.priority,
-            key_id=event.key_id,
-            durable=event.durable,
-            prompt_chars=event.prompt_chars,
-            max_tokens=event.max_tokens,
-            submitted_at_ms=now_ms,
-            queued_at_ms=now_ms,
-        )
+        task = self._task(event, now_ms)
         assert task.task_id not in self.tasks, "task ids are made once"
         if self._start(task, now_ms, out):
             self.tasks[task.task_id] = task
@@ -66,6 +56,16 @@ class Dispatcher:
             return
         self.tasks[task.task_id] = task
         self.queue.push(task)
+
+    def refusal(self, event: TaskSubmitted, now_ms: int) -> SwarmeshError | None:
+        """Why this task would be refused now, None when it would not; changes nothing.
+
+        For whoever has to know before the task is made durable.
+        """
+        task = self._task(event, now_ms)
+        if choose(self._fleet, task).chosen is not None:
+            return None
+        return self._refusal(task, model_known=event.model_known)
 
     def ended(self, event: StreamEnded, now_ms: int, out: list[Command]) -> None:
         """Close the books of a task and give its slot to the next."""
@@ -85,6 +85,7 @@ class Dispatcher:
         if event.blame is Blame.WORKER and worker is not None:
             worker.status = following(worker.status, WorkerFact.SUSPECTED)
             task.tried.add(worker.worker_id)
+            task.forgave = task.forgave or event.final
         error = self._reason_not_to_move(task, event)
         if error is not None:
             self._finish(task, TaskFact.FAILED, out, error)
@@ -144,6 +145,19 @@ class Dispatcher:
                 self.queue.remove(task)
                 self._finish(task, TaskFact.FAILED, out, self._no_rustbees(task))
             self.serve(model, now_ms, out)
+
+    def _task(self, event: TaskSubmitted, now_ms: int) -> Task:
+        return Task(
+            task_id=event.task_id,
+            model=event.model or default_model(self._fleet) or event.model,
+            priority=event.priority,
+            key_id=event.key_id,
+            durable=event.durable,
+            prompt_chars=event.prompt_chars,
+            max_tokens=event.max_tokens,
+            submitted_at_ms=now_ms,
+            queued_at_ms=now_ms,
+        )
 
     def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
         # Nobody overtakes a task that could take the same slot; one that failed on whoever is free cannot.

@@ -130,6 +130,7 @@ class StreamBroke(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         shown: The client has seen part of the answer, so starting over would double it.
+        final: The worker answered, and would answer the same again; only another one can help.
     """
 
     task_id: TaskId
@@ -138,6 +139,7 @@ class StreamBroke(msgspec.Struct, frozen=True, gc=False):
     shown: bool
     code: str
     message: str
+    final: bool = False
 
 
 class Ticked(msgspec.Struct, frozen=True, gc=False):

@@ -62,7 +62,7 @@ class Task:
         max_tokens: Upper bound of generated tokens, 0 when the client set none.
         attempt: How often the task was dispatched; names the stream that may speak for it.
         tried: Workers that failed it, not picked again for this task.
-        forgave: One of them came back and got its second and last chance.
+        forgave: None of them gets another chance: one has had it, or it would not help.
         charge: Predicted work in token-equivalents on the ledger of ``worker_id``.
     """
 

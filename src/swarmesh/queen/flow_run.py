@@ -104,7 +104,7 @@ class FlowRun:
             self._refusal = Refusal(head) if head.status >= 400 else None
         if self._refusal is not None:
             self._refusal.feed(data)
-            if ended:
+            if ended or self._refusal.is_full:
                 self._refused(self._refusal)
             return
         try:
@@ -157,15 +157,15 @@ class FlowRun:
     def _refused(self, refusal: Refusal) -> None:
         if refusal.is_workers_fault:
             words = f"{self._worker_id} answered {refusal.status}: {refusal.error().message}"
-            self._broke(Blame.WORKER, EngineError.code, words)
+            self._broke(Blame.WORKER, EngineError.code, words, final=refusal.is_final)
         else:
             error = refusal.error()
             self._broke(Blame.TASK, error.code, error.message)
 
-    def _broke(self, blame: Blame, code: str, message: str) -> None:
+    def _broke(self, blame: Blame, code: str, message: str, *, final: bool = False) -> None:
         self._close()
         shown = bool(self._flow.rows)
-        self._driver.post(StreamBroke(self._flow.task_id, self._attempt, blame, shown, code, message))
+        self._driver.post(StreamBroke(self._flow.task_id, self._attempt, blame, shown, code, message, final))
 
     def _close(self) -> None:
         if self._call is not None:

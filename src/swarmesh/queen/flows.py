@@ -21,7 +21,7 @@ from swarmesh.core.routing import Decision
 from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
-from swarmesh.queen.driver import Driver
+from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.flow import Flow, failed, final_event, flow_view, token_event, tokens_view
 from swarmesh.queen.flow_run import FlowRun
 from swarmesh.store.records import TaskPatch, TaskRecord, TokenRow
@@ -94,7 +94,7 @@ class Flows:
         """Take a task in; returns when it is on disk. The same idempotency key gets the same task.
 
         Raises:
-            SwarmeshError: It cannot be kept, or the queue refuses it (it stays in the hivecomb as failed).
+            SwarmeshError: It cannot be kept, or the queue refuses it.
         """
         if idempotency_key is not None and not 0 < len(idempotency_key) <= IDEMPOTENCY_KEY_MAX:
             raise InvalidValueError(f"Idempotency-Key has 1 to {IDEMPOTENCY_KEY_MAX} characters")
@@ -108,9 +108,13 @@ class Flows:
             created_at_ms=_unix_ms(),
             idempotency_key=idempotency_key,
         )
+        event = _event(record, submission, model_known=model_known)
+        refusal = self._driver.swarm.dispatcher.refusal(event, now_ms())
+        if refusal is not None:
+            raise refusal  # Before it is kept: a refused task must not use up its idempotency key.
         kept = await self._store.insert_task(record)
         if kept.task_id == record.task_id:
-            run = self._hand_in(kept, submission, model_known=model_known)
+            run = self._hand_in(kept, submission, event)
             if run.error is not None:
                 raise run.error
         flow = self._flows.get(kept.task_id)
@@ -128,7 +132,7 @@ class Flows:
                 await self._fail_stored(record, error)
             else:
                 waiting = msgspec.structs.replace(record, status=TaskStatus.QUEUED.value)
-                self._hand_in(waiting, submission, accepted=True)
+                self._hand_in(waiting, submission, _event(waiting, submission, model_known=True, accepted=True))
 
     async def follow(self, task_id: TaskId, exchange: Exchange, *, after_seq: int, first: bytes = b"") -> None:
         """Answer with the task's events from ``after_seq`` on.
@@ -244,22 +248,9 @@ class Flows:
 
     # inside
 
-    def _hand_in(
-        self, record: TaskRecord, submission: Submission, *, model_known: bool = True, accepted: bool = False
-    ) -> FlowRun:
+    def _hand_in(self, record: TaskRecord, submission: Submission, event: TaskSubmitted) -> FlowRun:
         flow = Flow(record)
         self._flows[record.task_id] = flow
-        event = TaskSubmitted(
-            task_id=record.task_id,
-            model=record.modelcell,
-            priority=submission.priority,
-            key_id=record.key_id,
-            prompt_chars=len(record.request),
-            max_tokens=submission.max_tokens or 0,
-            durable=True,
-            model_known=model_known,
-            accepted=accepted,
-        )
         run = FlowRun(self, self._driver, flow, submission)
         self._driver.run(record.task_id, run, event)
         return run
@@ -314,6 +305,20 @@ class Flows:
         while page := await self._store.tokens(task_id, after_seq=rows[-1].seq if rows else after_seq):
             rows += page
         return record, rows
+
+
+def _event(record: TaskRecord, submission: Submission, *, model_known: bool, accepted: bool = False) -> TaskSubmitted:
+    return TaskSubmitted(
+        task_id=record.task_id,
+        model=record.modelcell,
+        priority=submission.priority,
+        key_id=record.key_id,
+        prompt_chars=len(record.request),
+        max_tokens=submission.max_tokens or 0,
+        durable=True,
+        model_known=model_known,
+        accepted=accepted,
+    )
 
 
 def _unix_ms() -> int:

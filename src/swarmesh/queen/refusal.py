@@ -13,6 +13,7 @@ REFUSAL_BYTES_MAX: Final = 64 * 1024
 """More of an error's body is not read for its message."""
 
 _KEPT_OUT = frozenset({401, 403})
+_PASSING = frozenset({502, 503, 504})
 _NOT_IMPLEMENTED = 501
 
 
@@ -39,9 +40,19 @@ class Refusal:
         """
         return self.status in _KEPT_OUT or (self.status >= 500 and self.status != _NOT_IMPLEMENTED)
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the same worker would answer the same again; one that restarts its engine would not."""
+        return self.status not in _PASSING
+
+    @property
+    def is_full(self) -> bool:
+        """No more of it is read; an error that never ends must not hold its request for ever."""
+        return self._kept > REFUSAL_BYTES_MAX
+
     def feed(self, data: bytes) -> None:
         """Take in bytes of the answer, framing included."""
-        if self._framer is None or self._kept > REFUSAL_BYTES_MAX:
+        if self._framer is None or self.is_full:
             return
         self._framer.feed(data, self._payload)
         self._kept += len(data)

@@ -195,22 +195,24 @@ class RelayedAnswer:
 
     def _refused(self, refusal: Refusal, data: bytes, *, ended: bool) -> None:
         refusal.feed(data)
-        if not ended:
+        if ended:
+            self._call = None
+        elif not refusal.is_full:
             return
-        self._call = None
+        self._close_upstream()
         self._refusal = None
         if refusal.is_workers_fault:
             words = f"{self._worker_name()} answered {refusal.status}: {refusal.error().message}"
-            self._report_broken("engine_unavailable", words)
+            self._report_broken("engine_unavailable", words, final=refusal.is_final)
             return
         self._driver.forget(self._task_id)
         self._exchange.fail(refusal.error(), self._decision_headers())
         self._finished()
         self._driver.post(StreamEnded(self._task_id, self._attempt))
 
-    def _report_broken(self, code: str, message: str) -> None:
+    def _report_broken(self, code: str, message: str, *, final: bool = False) -> None:
         shown = self._exchange.started
-        self._driver.post(StreamBroke(self._task_id, self._attempt, Blame.WORKER, shown, code, message))
+        self._driver.post(StreamBroke(self._task_id, self._attempt, Blame.WORKER, shown, code, message, final))
 
     def _end_with(self, error: SwarmeshError) -> None:
         # A stream of events can say why it ends; anything else is cut, which no client takes for whole.
