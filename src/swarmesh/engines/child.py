@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -41,6 +42,8 @@ class ChildChannel:
     def __init__(self) -> None:
         self._report_fd = os.dup(1)
         os.dup2(2, 1)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # A pipe is written in blocks otherwise, a print is read late.
         os.umask(0o077)
         self.order = msgspec.json.decode(sys.stdin.buffer.readline(), type=ChildOrder)
         tie_to_parent(self.order.parent_pid)
