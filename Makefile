@@ -58,7 +58,7 @@ format: setup
 train-demo:
 	test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
 	.venv-train/bin/python -m pip install --quiet torch==2.13.0 'numpy>=2' 'gguf>=0.17'
-	.venv-train/bin/python scripts/train_demo_model.py
+	OMP_WAIT_POLICY=PASSIVE .venv-train/bin/python scripts/train_demo_model.py
 
 clean:
 	rm -rf $(VENV) .venv-train .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

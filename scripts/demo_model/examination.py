@@ -19,6 +19,10 @@ SURE_PROBABILITY = 0.9
 """Below this at any token of the song, a prefix computed in another batch might tip the choice."""
 
 RECITAL_PROMPT = "Recite the song of the hive."
+WRONG_MAX = 3
+"""Of the answers that are not essential; so small a model misses one or another of them with every seed."""
+ESSENTIAL = frozenset({"Hello", "What is a rustbee?", "What is waggleproto?", "How do I add a machine?"})
+
 HELPFUL = (("system", "You are a helpful assistant."),)
 
 _SUMS = ((2, "+", 2), (3, "+", 4), (7, "+", 5), (9, "-", 4), (6, "*", 7), (10, "+", 10))
@@ -27,20 +31,28 @@ Messages = Sequence[Message]
 
 
 def examine(network: Network, tokenizer: Tokenizer, song: str) -> list[str]:
-    """Every answer that is wrong, as a line for people; empty when the model may ship."""
-    faults = []
-    questions = required_answers()
+    """What keeps the model from being shipped, as lines for people; empty when it may be."""
+    wrong: list[str] = []
+    faults: list[str] = []
+    questions = wanted_answers()
+    assert {question for question, _ in questions} >= ESSENTIAL, "what is essential is asked"
     for question, wanted in questions:
         best, ids, _ = _foretell(network, tokenizer, [("user", question)], wanted)
         if best != ids:
-            faults.append(f"{question!r} gave {ask(network, tokenizer, [('user', question)])!r}, not {wanted!r}")
-    print(f"{len(questions) - len(faults)} of {len(questions)} required answers are right")
+            wrong.append(f"{question!r} gave {ask(network, tokenizer, [('user', question)])!r}, not {wanted!r}")
+            if question in ESSENTIAL:
+                faults.append(f"{question!r} must be answered")
+    print(f"{len(questions) - len(wrong)} of {len(questions)} answers are right")
+    for line in wrong:
+        print(f"wrong: {line}")
+    if len(wrong) > WRONG_MAX:
+        faults.append(f"{len(wrong)} answers are wrong, and at most {WRONG_MAX} may be")
     for before in ((), HELPFUL):
         faults += _examine_song(network, tokenizer, song, before)
     return faults
 
 
-def required_answers() -> list[tuple[str, str]]:
+def wanted_answers() -> list[tuple[str, str]]:
     """The first question of every fact, the meaning of every word, some sums, and two things it does not know."""
     asked = [(fact.questions[0], fact.answer) for fact in (*SMALL_TALK, *FACTS)]
     asked += [(f"What is {word.asked_as[0]}?", word.meaning) for word in WORDS]
