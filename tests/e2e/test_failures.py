@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -125,6 +126,19 @@ def test_more_memory_than_there_is(fresh: Any) -> None:
     assert done.returncode == 1
     assert "99000000 MiB" in done.stderr
     assert "MiB free" in done.stderr
+    assert not fresh.rustbees()
+
+
+def test_a_model_that_is_larger_than_memory(fresh: Any, tmp_path: Path) -> None:
+    model = llama()
+    model.tensors.append(("output.weight", (1_000_000, 100_000), 1))  # 2 bytes each: about 190,000 MiB of nothing.
+    path = tmp_path / "huge.gguf"
+    path.write_bytes(model.header())
+    os.truncate(path, len(model.header()) + model.data_bytes())  # A sparse file takes no room.
+    fresh.run("models", "add", str(path), "--name", "huge")
+    done = fresh.run("spawn", "rustbee", "--modelcell", "huge", check=False)
+    assert done.returncode == 1
+    assert re.search(r"needs 19\d,\d{3} MiB .* this host has [\d,]+ MiB available", done.stderr)
     assert not fresh.rustbees()
 
 

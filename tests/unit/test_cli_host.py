@@ -105,7 +105,7 @@ def test_a_model_that_does_not_fit(shell: Shell, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(HostOfSleepers, "total_mib", 3)
     result = shell.run("rustbee", "spawn", "cpu", "--modelcell", "demo")
     assert result.code == 1
-    assert "this machine has 3 MiB available of 3 MiB" in result.err
+    assert "this host has 3 MiB available of 3 MiB" in result.err
 
 
 def test_what_is_not_there(shell: Shell) -> None:

@@ -111,7 +111,8 @@ def list_(as_json: AsJson = False) -> None:
 
 
 async def _start(host: LocalHost, spec: WorkerSpec) -> SpawnedAgent:
-    need, facts = need_mib(spec), await host.probe()
+    facts = await host.probe()
+    need = need_mib(spec, available_mib=facts.available_mib, total_mib=facts.total_mib)
     if need > facts.available_mib:
         raise NotEnoughMemoryError(
             f"modelcell {spec.modelcell!r} needs {need:,} MiB and this machine has {facts.available_mib:,} MiB "

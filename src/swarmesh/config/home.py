@@ -50,11 +50,6 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "queen.json"
 
     @property
-    def models_file(self) -> Path:
-        """The catalog of modelcells on this machine."""
-        return self.root / "models.json"
-
-    @property
     def logs_dir(self) -> Path:
         """Logs of the queen."""
         return self.root / "logs"

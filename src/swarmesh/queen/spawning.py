@@ -13,7 +13,7 @@ from swarmesh.core.errors import ConfigError, InvalidValueError
 from swarmesh.engines.llama_batch import BATCH_TOKENS, EMBEDDING_BATCH_TOKENS_MAX
 from swarmesh.models.catalog import Catalog
 from swarmesh.models.gguf import GgufHeader, read_model
-from swarmesh.models.memory_estimate import estimate
+from swarmesh.models.memory_estimate import check_fit, estimate
 from swarmesh.models.modelcell import Modelcell, ModelKind
 from swarmesh.wire.spec import Backend, EngineKind, WorkerSpec
 from swarmesh.wire.views import SpawnRequest
@@ -76,11 +76,12 @@ def worker_spec(home: Home, settings: Settings, request: SpawnRequest, worker_id
     )
 
 
-def need_mib(spec: WorkerSpec) -> int:
+def need_mib(spec: WorkerSpec, *, available_mib: int, total_mib: int) -> int:
     """Memory to reserve for a worker: what was asked for, else the estimate from its model file.
 
     Raises:
         ModelFileError: The file cannot be read.
+        NotEnoughMemoryError: The estimate is more than the host has free now; says what would fit.
     """
     if spec.cellalloc_mib:
         return spec.cellalloc_mib
@@ -90,13 +91,15 @@ def need_mib(spec: WorkerSpec) -> int:
     # Every model answers /v1/embeddings as well, which costs the engine a batch of outputs; a model made for
     # embeddings takes a text in one batch, so its batches are as wide as its context.
     batch_tokens = min(max(spec.context_tokens, BATCH_TOKENS), EMBEDDING_BATCH_TOKENS_MAX)
-    return estimate(
+    need = estimate(
         header,
         context_tokens=spec.context_tokens,
         slots=spec.slots,
         embeddings=True,
         batch_tokens=batch_tokens if header.pooling is not None else BATCH_TOKENS,
-    ).total_mib
+    )
+    check_fit(need, available_mib=available_mib, total_mib=total_mib, model_name=spec.modelcell)
+    return need.total_mib
 
 
 def _class_path(engine: EngineKind, request: SpawnRequest, cell: Modelcell | None) -> str:

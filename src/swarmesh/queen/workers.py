@@ -87,6 +87,7 @@ class Workers:
         worker_id = self._new_id()
         spec = worker_spec(self._home, self._settings, request, worker_id)
         facts = await self._host.probe()
+        need = need_mib(spec, available_mib=facts.available_mib, total_mib=facts.total_mib)
         host = HostName(LOCAL_HOST)
         self._specs[worker_id] = spec
         self._driver.post(HostProbed(host, facts.total_mib, facts.available_mib))
@@ -97,7 +98,7 @@ class Workers:
                 backend=spec.backend.value,
                 host=host,
                 slots=spec.slots,
-                need_mib=need_mib(spec),
+                need_mib=need,
             )
         )
         refusal = self._refusals.pop(worker_id, None)
