@@ -5,13 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from swarmesh.core.errors import SwarmeshError
-from swarmesh.core.ids import HostName, ModelName, TaskId, WorkerId
+from swarmesh.core.ids import Blame, HostName, ModelName, TaskId, WorkerId
 from swarmesh.core.routing import Decision
 from swarmesh.core.task import TaskStatus
 
 
 class StartStream(msgspec.Struct, frozen=True, gc=False):
-    """Run the task on that worker now; its slot is charged already."""
+    """Run the task on that worker now, from where it stands; its slot is charged already.
+
+    Attributes:
+        watched: ``StreamProgressed`` is wanted once the stream brings something.
+    """
 
     task_id: TaskId
     attempt: int
@@ -19,6 +23,7 @@ class StartStream(msgspec.Struct, frozen=True, gc=False):
     model: ModelName
     queue_ms: int
     decision: Decision
+    watched: bool = False
 
 
 class CancelStream(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +34,14 @@ class CancelStream(msgspec.Struct, frozen=True, gc=False):
     worker_id: WorkerId | None
 
 
+class PreemptStream(msgspec.Struct, frozen=True, gc=False):
+    """A more urgent task takes the slot: stop the stream and keep what was shown; no event is expected back."""
+
+    task_id: TaskId
+    attempt: int
+    worker_id: WorkerId
+
+
 class BreakStream(msgspec.Struct, frozen=True, gc=False):
     """Give the stream's worker up; ``StreamBroke`` is expected back, because only the relay knows what was shown."""
 
@@ -37,6 +50,7 @@ class BreakStream(msgspec.Struct, frozen=True, gc=False):
     worker_id: WorkerId
     code: str
     message: str
+    blame: Blame = Blame.WORKER
 
 
 class FailTask(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +67,7 @@ class RecordTask(msgspec.Struct, frozen=True, gc=False):
     status: TaskStatus
     attempt: int
     worker_id: WorkerId | None
+    kills: int
 
 
 class SpawnWorker(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +109,7 @@ class RaiseAlarm(msgspec.Struct, frozen=True, gc=False):
 Command = (
     StartStream
     | CancelStream
+    | PreemptStream
     | BreakStream
     | FailTask
     | RecordTask

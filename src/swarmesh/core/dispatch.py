@@ -1,61 +1,70 @@
-"""The life of tasks: admitted or refused, placed or queued, ended, moved or failed."""
+"""The life of tasks: admitted or refused, placed or queued, ended, moved, preempted or failed."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from swarmesh.core.commands import BreakStream, CancelStream, Command, FailTask, RecordTask, StartStream
-from swarmesh.core.errors import (
-    ModelNotFoundError,
-    NoRustbeesAvailableError,
-    QueueFullError,
-    RustbeeLostError,
-    SwarmeshError,
-    TaskRefusedError,
+import msgspec
+
+from swarmesh.core import refusals
+from swarmesh.core.commands import (
+    BreakStream,
+    CancelStream,
+    Command,
+    FailTask,
+    PreemptStream,
+    RecordTask,
+    StartStream,
 )
-from swarmesh.core.events import StreamBroke, StreamEnded, TaskCancelled, TaskSubmitted
+from swarmesh.core.errors import PoisonTaskError, SwarmeshError
+from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed, TaskCancelled, TaskSubmitted
 from swarmesh.core.fleet import Fleet, Worker
-from swarmesh.core.ids import Blame, ModelName, TaskId, WorkerId
+from swarmesh.core.ids import Blame, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.ledger import charge, settle
 from swarmesh.core.liveness import WorkerFact, WorkerStatus, following
+from swarmesh.core.poison import ENGINE_CRASHED, KILLS_MAX, PoisonBooks
+from swarmesh.core.preemption import is_overdue, newest_victim
 from swarmesh.core.queue import BroodQueue
-from swarmesh.core.routing import Decision, choose, default_model
+from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, Decision, choose, default_model, veto
 from swarmesh.core.task import Task, TaskFact, TaskStatus
 
 QUEUE_MAX_PER_KEY: Final = 1_000
-MOVES_MAX: Final = 3
-"""Times a task may be given to another worker after the first."""
 LOOK_AHEAD_MAX: Final = 64
-"""Sets of workers that failed waiting tasks, each looked at once for a free slot; the first untried task always is."""
+"""Kinds of waiting tasks (by the workers that failed them), each looked at once for a free slot."""
 PATIENCE_MS: Final = 60_000
 """How long an interactive task waits while no worker that could take it is even expected back."""
-RETRY_AFTER_S: Final = 5
 
 
 class Dispatcher:
     """Owns tasks and the queue; reads the fleet and keeps its ledger."""
 
-    def __init__(self, fleet: Fleet, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY) -> None:
+    def __init__(self, fleet: Fleet, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY, preemption: bool = True) -> None:
         self.tasks: dict[TaskId, Task] = {}
         self.queue = BroodQueue()
+        self.poison = PoisonBooks()
         self._fleet = fleet
         self._queue_max_per_key = queue_max_per_key
+        self._preemption = preemption
         self._serial = 0
+        self._preempted: dict[TaskId, Task] = {}
         self._hopeless_since: dict[ModelName, int] = {}
 
     def submitted(self, event: TaskSubmitted, now_ms: int, out: list[Command]) -> None:
         """Start the task, queue it, or say why neither is possible."""
         task = self._task(event, now_ms)
         assert task.task_id not in self.tasks, "task ids are made once"
-        if self._start(task, now_ms, out):
-            self.tasks[task.task_id] = task
-            return
-        refusal = None if event.accepted else self._refusal(task, model_known=event.model_known)
+        refusal = self._quarantine(task, now_ms) if not event.accepted else None
+        if refusal is None:
+            if self._go_on(event, task, now_ms, out) or self._start(task, now_ms, out):
+                self.tasks[task.task_id] = task
+                return
+            refusal = None if event.accepted else self._refusal(task, model_known=event.model_known)
         if refusal is not None:
             self._finish(task, TaskFact.FAILED, out, refusal)
             return
         self.tasks[task.task_id] = task
         self.queue.push(task)
+        self._preempt_for(task, now_ms, out)
 
     def refusal(self, event: TaskSubmitted, now_ms: int) -> SwarmeshError | None:
         """Why this task would be refused now, None when it would not; changes nothing.
@@ -63,8 +72,9 @@ class Dispatcher:
         For whoever has to know before the task is made durable.
         """
         task = self._task(event, now_ms)
-        if choose(self._fleet, task).chosen is not None:
-            return None
+        refusal = self._quarantine(task, now_ms)
+        if refusal is not None or choose(self._fleet, task).chosen is not None:
+            return refusal
         return self._refusal(task, model_known=event.model_known)
 
     def ended(self, event: StreamEnded, now_ms: int, out: list[Command]) -> None:
@@ -76,23 +86,32 @@ class Dispatcher:
         self._finish(task, TaskFact.ENDED, out)
         self.serve(task.model, now_ms, out)
 
+    def progressed(self, event: StreamProgressed, now_ms: int, out: list[Command]) -> None:
+        """Clear a task of the suspicion that it crashes engines, unless it has come so far before."""
+        task = self._running(event.task_id, event.attempt)
+        if task is None or task.watched_to_end:
+            return
+        task.cleared = True
+        worker = self._fleet.get(task.worker_id) if task.worker_id else None
+        if worker is not None and worker.probation == task.task_id:
+            worker.probation = None
+            self.serve(task.model, now_ms, out)
+
     def broke(self, event: StreamBroke, now_ms: int, out: list[Command]) -> None:
         """Move the task to another worker, or fail it when that cannot help."""
         task = self._running(event.task_id, event.attempt)
         if task is None:
             return
-        worker = self._settle(task)
-        if event.blame is Blame.WORKER and worker is not None:
-            worker.status = following(worker.status, WorkerFact.SUSPECTED)
-            task.tried.add(worker.worker_id)
-            task.forgave = task.forgave or event.final
-        error = self._reason_not_to_move(task, event)
+        self._hold_against(event, task, now_ms)
+        error = refusals.reason_not_to_move(self._fleet, task, event)
         if error is not None:
             self._finish(task, TaskFact.FAILED, out, error)
+            self._fail_twins(task, error, out)
         else:
             self._go_back(task)
             self._requeue(task, now_ms, out)
         self.serve(task.model, now_ms, out)
+        self._preempt_for(task, now_ms, out)
 
     def cancelled(self, event: TaskCancelled, now_ms: int, out: list[Command]) -> None:
         """End a task wherever it stands; an unknown or final one is left alone."""
@@ -117,24 +136,26 @@ class Dispatcher:
             self.queue.remove(task)
             self._dispatch(task, decision, now_ms, out)
 
-    def give_up_on(self, worker: Worker, code: str, message: str, out: list[Command]) -> None:
+    def give_up_on(
+        self, worker: Worker, code: str, message: str, out: list[Command], blame: Blame = Blame.WORKER
+    ) -> None:
         """Ask for every stream of a lost worker to be broken; each comes back as an event of its own."""
         # The last first: each goes to the head of the queue, so they wait there in the order they came in.
         for task_id in reversed(worker.running):
             task = self.tasks[task_id]
-            out.append(BreakStream(task_id, task.attempt, worker.worker_id, code, message))
+            out.append(BreakStream(task_id, task.attempt, worker.worker_id, code, message, blame))
 
     def forgive(self, worker: Worker) -> None:
-        """Let tasks that wait try a worker again that came back: once each, so that none can kill it for good."""
+        """Let tasks that wait try a worker again that came back; `refusals.MOVES_MAX` bounds how often."""
         for task in self.queue.waiting(worker.model):
-            if worker.worker_id in task.tried and not task.forgave:
+            if worker.worker_id not in task.barred:
                 task.tried.discard(worker.worker_id)
-                task.forgave = True
 
     def lose_patience(self, now_ms: int, out: list[Command]) -> None:
-        """Fail interactive tasks that wait for a worker nobody expects; durable ones wait on."""
+        """Fail interactive tasks that wait for a worker nobody expects; let overdue preempted ones go first."""
+        self._promote_overdue(now_ms)
         models = dict.fromkeys(model for model, _ in self.queue.depths())  # Not a set: order must not vary by run.
-        hopeless = (model for model in models if not self._expected(model))
+        hopeless = (model for model in models if not refusals.is_expected(self._fleet, model))
         self._hopeless_since = {model: self._hopeless_since.get(model, now_ms) for model in hopeless}
         for model in models:
             doubtful = (task for task in self.queue.waiting(model) if task.tried or model in self._hopeless_since)
@@ -143,7 +164,7 @@ class Dispatcher:
                 if not self._gives_up(task, now_ms):
                     continue
                 self.queue.remove(task)
-                self._finish(task, TaskFact.FAILED, out, self._no_rustbees(task))
+                self._finish(task, TaskFact.FAILED, out, refusals.no_rustbees(self._fleet, task))
             self.serve(model, now_ms, out)
 
     def _task(self, event: TaskSubmitted, now_ms: int) -> Task:
@@ -156,13 +177,27 @@ class Dispatcher:
             prompt_chars=event.prompt_chars,
             max_tokens=event.max_tokens,
             submitted_at_ms=now_ms,
+            band=event.priority,
+            resumable=event.resumable,
+            fingerprint=event.fingerprint,
+            attempt=event.attempts,
+            kills=max(event.kills, min(1, self.poison.kills_of(event.fingerprint, now_ms))),
             queued_at_ms=now_ms,
         )
+
+    def _go_on(self, event: TaskSubmitted, task: Task, now_ms: int, out: list[Command]) -> bool:
+        # A worker that outlived the queen has gone on with its tasks: there, and nowhere else, nothing is lost.
+        worker = self._fleet.get(event.running_on) if event.running_on else None
+        if worker is None or worker.model != task.model or veto(worker, task) is not None:
+            return False
+        decision = Decision(task.task_id, POLICY_RETURN, worker.worker_id, 0.0, 1, ())
+        self._dispatch(task, decision, now_ms, out)
+        return True
 
     def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
         # Nobody overtakes a task that could take the same slot; one that failed on whoever is free cannot.
         first = next(self.queue.waiting(task.model), None)
-        if first is not None and not first.tried:
+        if first is not None and not _is_choosy(first):
             return False
         decision = choose(self._fleet, task)
         if decision.chosen is None:
@@ -177,97 +212,121 @@ class Dispatcher:
         task.attempt += 1
         task.queue_ms += now_ms - task.queued_at_ms
         self._serial += 1
-        worker.last_chosen = self._serial
+        worker.last_chosen = task.serial = self._serial
+        self._preempted.pop(task.task_id, None)
         charge(worker, task)
+        watched = task.on_probation
+        if watched:
+            worker.probation = task.task_id
         self._record(task, out)
-        out.append(StartStream(task.task_id, task.attempt, worker.worker_id, task.model, task.queue_ms, decision))
+        out.append(
+            StartStream(task.task_id, task.attempt, worker.worker_id, task.model, task.queue_ms, decision, watched)
+        )
 
     def _requeue(self, task: Task, now_ms: int, out: list[Command]) -> None:
         task.apply(TaskFact.REQUEUED)
+        self._wait_again(task, now_ms, out)
+
+    def _preempt_for(self, task: Task, now_ms: int, out: list[Command]) -> None:
+        if not self._preemption or task.band is not Priority.HIGH or task.status is not TaskStatus.QUEUED:
+            return
+        if next(self.queue.waiting(task.model), None) is not task:
+            return  # Whoever is before it gets the next slot, and has taken one if it could.
+        found = newest_victim(self._fleet, self.tasks, task)
+        if found is None:
+            return
+        victim, worker = found
+        self._settle(victim)
+        victim.apply(TaskFact.PREEMPTED)
+        victim.preemptions += 1
+        victim.preempted_at_ms = now_ms
+        self._preempted[victim.task_id] = victim
+        out.append(PreemptStream(victim.task_id, victim.attempt, worker.worker_id))
+        self._wait_again(victim, now_ms, out)
+        self.queue.remove(task)
+        decision = msgspec.structs.replace(choose(self._fleet, task), policy=POLICY_PREEMPT)
+        self._dispatch(task, decision, now_ms, out)
+
+    def _wait_again(self, task: Task, now_ms: int, out: list[Command]) -> None:
         task.worker_id = None
         task.queued_at_ms = now_ms
         self._record(task, out)
         self.queue.push_front(task)
 
+    def _promote_overdue(self, now_ms: int) -> None:
+        for task in [task for task in self._preempted.values() if is_overdue(task, now_ms)]:
+            del self._preempted[task.task_id]
+            self.queue.remove(task)
+            task.band = Priority.HIGH
+            self.queue.push_front(task)
+
     def _next_placeable(self, model: ModelName) -> tuple[Task, Decision] | None:
-        blocked: set[frozenset[WorkerId]] = set()
+        blocked: set[tuple[bool, frozenset[WorkerId]]] = set()
         for task in self.queue.waiting(model):
-            tried = frozenset(task.tried)
-            if tried in blocked or (tried and len(blocked) >= LOOK_AHEAD_MAX):
+            kind = (task.on_probation, frozenset(task.tried))
+            choosy = _is_choosy(task)
+            if kind in blocked or (choosy and len(blocked) >= LOOK_AHEAD_MAX):
                 continue
             decision = choose(self._fleet, task)
             if decision.chosen is not None:
                 return task, decision
-            if not tried:
+            if not choosy:
                 return None  # No filter depends on this task, so nobody is free for those behind it either.
-            blocked.add(tried)  # Nor for others that failed on the same workers.
+            blocked.add(kind)  # Nor for others like it.
         return None
+
+    def _quarantine(self, task: Task, now_ms: int) -> SwarmeshError | None:
+        kills = self.poison.kills_of(task.fingerprint, now_ms)
+        return refusals.quarantined(kills) if kills >= KILLS_MAX else None
 
     def _refusal(self, task: Task, *, model_known: bool) -> SwarmeshError | None:
-        owners = self._fleet.of_model(task.model)
-        if not owners and not model_known:
-            if not task.model:
-                return NoRustbeesAvailableError("no rustbee is running, so there is no default modelcell")
-            return ModelNotFoundError(f"no modelcell is called {task.model!r}", param="model")
-        if not task.durable and not self._expected(task.model):
-            return self._no_rustbees(task)
+        if not model_known and not self._fleet.of_model(task.model):
+            return refusals.unknown_model(task)
+        if not task.durable and not refusals.is_expected(self._fleet, task.model):
+            return refusals.no_rustbees(self._fleet, task)
         waiting = self.queue.size_of_key(task.key_id)
-        if waiting >= self._queue_max_per_key:
-            return QueueFullError(
-                f"{waiting} tasks of this key wait already, the most one key may have",
-                retry_after_s=RETRY_AFTER_S,
-            )
-        return None
+        return refusals.queue_full(waiting) if waiting >= self._queue_max_per_key else None
 
-    def _no_rustbees(self, task: Task) -> NoRustbeesAvailableError:
-        owners = self._fleet.of_model(task.model)
-        states = ", ".join(
-            f"{worker.worker_id} is {worker.status}" + (" and failed this task" if worker_id in task.tried else "")
-            for worker_id, worker in owners.items()
-        )
-        return NoRustbeesAvailableError(
-            f"no rustbee serves {task.model!r}" + (f": {states}" if states else ""),
-            hint=f"'swarmesh spawn rustbee --modelcell {task.model}' starts one.",
-            retry_after_s=RETRY_AFTER_S,
-        )
+    def _hold_against(self, event: StreamBroke, task: Task, now_ms: int) -> None:
+        worker = self._settle(task, keep_probation=True)
+        if event.blame is not Blame.WORKER or worker is None:
+            task.moves += event.blame is Blame.WORKER
+            return
+        worker.status = following(worker.status, WorkerFact.SUSPECTED)
+        task.moves += 1
+        task.tried.add(worker.worker_id)
+        if event.final:
+            task.barred.add(worker.worker_id)
+        if event.code == ENGINE_CRASHED:
+            self.poison.blame(task, worker, now_ms)
+        if worker.probation == task.task_id:
+            worker.probation = None
 
-    def _reason_not_to_move(self, task: Task, event: StreamBroke) -> SwarmeshError | None:
-        if event.blame is Blame.TASK:
-            return TaskRefusedError(event.message)
-        lost = f"{event.message} ({event.code}, attempt {task.attempt})"
-        if event.shown:
-            return RustbeeLostError(f"{lost}; part of the answer was already sent")
-        if task.attempt > MOVES_MAX:
-            return RustbeeLostError(f"{lost}; given up after {task.attempt} attempts")
-        if not self._has_prospects(task):
-            return RustbeeLostError(f"{lost}; no other rustbee serves {task.model!r}")
-        return None
+    def _fail_twins(self, task: Task, error: SwarmeshError, out: list[Command]) -> None:
+        if not isinstance(error, PoisonTaskError) or not task.fingerprint:
+            return
+        twins = [twin for twin in self.queue.waiting(task.model) if twin.fingerprint == task.fingerprint]
+        for twin in twins:
+            self.queue.remove(twin)
+            self._finish(twin, TaskFact.FAILED, out, refusals.quarantined(task.kills))
 
     def _go_back(self, task: Task) -> None:
         # A worker that was well again before the task needed it will not come back a second time to be forgiven.
         owners = self._fleet.of_model(task.model).values()
-        if task.forgave or any(worker.may_serve and worker.worker_id not in task.tried for worker in owners):
+        if any(worker.may_serve and worker.worker_id not in task.tried for worker in owners):
             return
-        well = (w.worker_id for w in owners if w.status is WorkerStatus.HEALTHY and w.worker_id in task.tried)
-        worker_id = next(well, None)
+        well = (w.worker_id for w in owners if w.status is WorkerStatus.HEALTHY and not w.silent)
+        worker_id = next((worker_id for worker_id in well if worker_id not in task.barred), None)
         if worker_id is not None:
             task.tried.discard(worker_id)
-            task.forgave = True
 
     def _gives_up(self, task: Task, now_ms: int) -> bool:
         if task.durable:
             return False
         hopeless_since_ms = self._hopeless_since.get(task.model)
-        if hopeless_since_ms is None and (not task.tried or self._has_prospects(task)):
+        if hopeless_since_ms is None and (not task.tried or refusals.has_prospects(self._fleet, task)):
             return False
         return now_ms - max(task.queued_at_ms, hopeless_since_ms or 0) > PATIENCE_MS
-
-    def _expected(self, model: ModelName) -> bool:
-        return any(worker.may_serve for worker in self._fleet.of_model(model).values())
-
-    def _has_prospects(self, task: Task) -> bool:
-        owners = self._fleet.of_model(task.model).values()
-        return any(w.may_serve and (w.worker_id not in task.tried or not task.forgave) for w in owners)
 
     def _running(self, task_id: TaskId, attempt: int) -> Task | None:
         # A stream of an earlier attempt may still be talking; only the newest speaks for the task.
@@ -276,19 +335,27 @@ class Dispatcher:
             return None
         return task
 
-    def _settle(self, task: Task) -> Worker | None:
+    def _settle(self, task: Task, *, keep_probation: bool = False) -> Worker | None:
         worker = self._fleet.get(task.worker_id) if task.worker_id else None
         if worker is not None:
             settle(worker, task)
+            if worker.probation == task.task_id and not keep_probation:
+                worker.probation = None
         return worker
 
     def _finish(self, task: Task, fact: TaskFact, out: list[Command], error: SwarmeshError | None = None) -> None:
         task.apply(fact)
         self.tasks.pop(task.task_id, None)
+        self._preempted.pop(task.task_id, None)
         self._record(task, out)
         if error is not None:
             out.append(FailTask(task.task_id, error))
 
     def _record(self, task: Task, out: list[Command]) -> None:
         if task.durable:
-            out.append(RecordTask(task.task_id, task.status, task.attempt, task.worker_id))
+            out.append(RecordTask(task.task_id, task.status, task.attempt, task.worker_id, task.kills))
+
+
+def _is_choosy(task: Task) -> bool:
+    """Whether any filter depends on this task: then that nobody is free for it says nothing about others."""
+    return bool(task.tried) or task.on_probation

@@ -132,6 +132,18 @@ class NoRustbeesAvailableError(SwarmeshError):
     default_hint = "'swarmesh rustbees list' shows them; 'swarmesh spawn rustbee --modelcell NAME' starts one."
 
 
+class NoStableRustbeesError(NoRustbeesAvailableError):
+    """No stable rustbee can take this task."""
+
+    code = "no_stable_rustbees"
+
+
+class NoExperiencedRustbeesError(NoRustbeesAvailableError):
+    """No experienced rustbee can take this task of high priority."""
+
+    code = "no_experienced_rustbees"
+
+
 class TooManyStreamsError(SwarmeshError):
     """This queennode relays as many streams as it may."""
 
@@ -146,6 +158,32 @@ class RustbeeLostError(SwarmeshError):
     code = "rustbee_lost"
     status = 502
     default_hint = "Send the task again; 'swarmesh rustbees list' shows what is left."
+
+
+class ResumeDivergedError(SwarmeshError):
+    """Another rustbee went on differently from what was shown already."""
+
+    code = "resume_diverged"
+    status = 502
+    default_hint = "Send the task again; with a temperature of 0 or a seed its answer can be repeated."
+
+
+class PoisonTaskError(SwarmeshError):
+    """This task crashed the engines that ran it."""
+
+    code = "failed_poison"
+    status = 422
+    type = "invalid_request_error"
+    default_hint = "The rustbees' engine.log says how they ended; sending the same again will be refused for a while."
+
+
+class QuarantinedError(SwarmeshError):
+    """The same request crashed engines a short while ago."""
+
+    code = "quarantined"
+    status = 422
+    type = "invalid_request_error"
+    default_hint = "Change the request, or wait."
 
 
 class TaskRefusedError(SwarmeshError):

@@ -76,6 +76,19 @@ class WorkerAlarmed(msgspec.Struct, frozen=True, gc=False):
     returning: bool = False
 
 
+class WorkerFellSilent(msgspec.Struct, frozen=True, gc=False):
+    """The queen's own connection to a worker has brought nothing for too long, or cannot be made."""
+
+    worker_id: WorkerId
+    message: str
+
+
+class WorkerHeard(msgspec.Struct, frozen=True, gc=False):
+    """The queen's own connection to a worker works (again)."""
+
+    worker_id: WorkerId
+
+
 class WorkerStopRequested(msgspec.Struct, frozen=True, gc=False):
     """The owner wants a worker gone; what runs there may end within ``grace_ms``, then it is moved."""
 
@@ -97,7 +110,12 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
         model: Empty means: whichever the swarm serves by default.
         model_known: The catalog has the model, so that a worker could be spawned for it.
         durable: The task is in the hivecomb already.
+        resumable: What will be shown of it can be gone on with, so that it may be preempted.
+        fingerprint: Equal for requests that ask the same; 0 when nobody knows.
         accepted: It was accepted before, by a queen that is gone; it waits if it must, and is not refused.
+        attempts: How often it was dispatched by that queen.
+        kills: Engines that crashed because of it then.
+        running_on: The worker that had it last, and may have gone on with it alone.
     """
 
     task_id: TaskId
@@ -108,7 +126,12 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
     max_tokens: int
     durable: bool = False
     model_known: bool = False
+    resumable: bool = False
+    fingerprint: int = 0
     accepted: bool = False
+    attempts: int = 0
+    kills: int = 0
+    running_on: WorkerId | None = None
 
 
 class TaskCancelled(msgspec.Struct, frozen=True, gc=False):
@@ -125,20 +148,28 @@ class StreamEnded(msgspec.Struct, frozen=True, gc=False):
     completion_tokens: int = 0
 
 
+class StreamProgressed(msgspec.Struct, frozen=True, gc=False):
+    """A watched stream has brought something: the task did not crash this engine at once."""
+
+    task_id: TaskId
+    attempt: int
+
+
 class StreamBroke(msgspec.Struct, frozen=True, gc=False):
     """A stream ended without its end mark.
 
     Attributes:
-        shown: The client has seen part of the answer, so starting over would double it.
+        code: Why; ``engine_crashed`` is held against the task as well.
+        resumable: The answer can be gone on with: nothing was shown, or it is known what.
         final: The worker answered, and would answer the same again; only another one can help.
     """
 
     task_id: TaskId
     attempt: int
     blame: Blame
-    shown: bool
     code: str
     message: str
+    resumable: bool = True
     final: bool = False
 
 
@@ -151,10 +182,13 @@ Event = (
     | StreamEnded
     | WorkerWaggled
     | StreamBroke
+    | StreamProgressed
     | TaskCancelled
     | Ticked
     | WorkerRegistered
     | WorkerAlarmed
+    | WorkerFellSilent
+    | WorkerHeard
     | WorkerStopRequested
     | WorkerGone
     | HostProbed

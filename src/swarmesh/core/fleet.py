@@ -8,6 +8,19 @@ from dataclasses import dataclass, field
 from swarmesh.core.ids import HostName, ModelName, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 
+
+@dataclass(slots=True)
+class Crash:
+    """One crash of one engine, while its streams break one by one.
+
+    Attributes:
+        culprit: The task that did it, when that can be told: the only one on probation, or the only one at all.
+    """
+
+    engine_pid: int
+    culprit: TaskId | None
+
+
 _EXPECTED = frozenset({WorkerStatus.STARTING, WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
 
 
@@ -22,6 +35,11 @@ class Worker:
         interval_ms: The waggle interval the queen last asked for.
         running: Tasks on its slots, with the work charged for each in token-equivalents.
         backlog: Sum of the charges in ``running``.
+        silent: The queen hears nothing on her own connection to it, whatever its waggles say.
+        lease_age_ms: How long the queen has been awake since its last waggle.
+        held: Its lease has expired, but too many were declared dead just before to believe it.
+        probation: The one task here that may crash engines and has not shown yet that it does not.
+        crash: How its present engine crashed, while its streams are breaking one by one.
         returning: Dead or starting, but expected back without anybody's help.
         stop_at_ms: When a draining worker is stopped although tasks still run there; 0 while it is not draining.
         stop_asked_ms: When its processes were last asked to end; 0 before that.
@@ -46,6 +64,11 @@ class Worker:
     interval_ms: int = 30_000
     running: dict[TaskId, float] = field(default_factory=dict)
     backlog: float = 0.0
+    silent: bool = False
+    lease_age_ms: int = 0
+    held: bool = False
+    probation: TaskId | None = None
+    crash: Crash | None = None
     returning: bool = False
     stop_at_ms: int = 0
     stop_asked_ms: int = 0

@@ -21,7 +21,11 @@ class Priority(StrEnum):
 
 
 class Blame(StrEnum):
-    """Whose fault a broken stream was; only a worker's fault is worth a second try elsewhere."""
+    """Whose doing a broken stream was."""
 
     WORKER = "worker"
+    """Another worker may do better; the task moves, a bounded number of times."""
     TASK = "task"
+    """No worker would do better; the task ends."""
+    SWARM = "swarm"
+    """The owner stopped the worker: nobody's fault, and the move is not counted."""

@@ -1,4 +1,7 @@
-"""Tasks that wait for a slot: per model, three bands, first come first served within a band."""
+"""Tasks that wait for a slot: per model, three bands, first come first served within a band.
+
+A task stands in the band that `Task.band` names; whoever changes it takes the task out before and puts it back.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class BroodQueue:
     def remove(self, task: Task) -> bool:
         """Take a task out wherever it stands; False when it was not waiting."""
         bands = self._bands.get(task.model)
-        if bands is None or bands[task.priority].pop(task.task_id, None) is None:
+        if bands is None or bands[task.band].pop(task.task_id, None) is None:
             return False
         if not any(bands.values()):
             del self._bands[task.model]
@@ -71,7 +74,7 @@ class BroodQueue:
         bands = self._bands.get(task.model)
         if bands is None:
             bands = self._bands[task.model] = {band: OrderedDict() for band in _BANDS}
-        return bands[task.priority]
+        return bands[task.band]
 
     def _count(self, key_id: KeyId, change: int) -> None:
         self._size += change

@@ -16,12 +16,16 @@ from swarmesh.core.events import (
     SpawnFailed,
     SpawnRequested,
     WorkerAlarmed,
+    WorkerFellSilent,
     WorkerGone,
+    WorkerHeard,
     WorkerRegistered,
     WorkerStopRequested,
     WorkerWaggled,
 )
+from swarmesh.core.eviction import Evictions
 from swarmesh.core.fleet import Fleet, Worker
+from swarmesh.core.ids import Blame
 from swarmesh.core.liveness import WorkerFact, WorkerStatus, following, lease_fact
 from swarmesh.core.memory import MemoryBooks
 
@@ -31,15 +35,20 @@ STARTING_INTERVAL_MS = 2_000
 """Between waggles of a worker that loads its model, so that it is used as soon as it is ready."""
 STOP_RETRY_MS = 30_000
 """Between two demands to stop one worker."""
+LOOK_STEP_MS_MAX = 2_000
+"""What one look at the leases ages them at most. A queen that slept for longer heard nobody because she slept."""
 
 
 class Roster:
     """Owns the fleet's statuses and the memory books; asks the dispatcher to move tasks."""
 
-    def __init__(self, fleet: Fleet, memory: MemoryBooks, dispatcher: Dispatcher) -> None:
+    def __init__(self, fleet: Fleet, memory: MemoryBooks, dispatcher: Dispatcher, *, amnesty_until_ms: int = 0) -> None:
         self._fleet = fleet
         self._memory = memory
         self._dispatcher = dispatcher
+        self._evictions = Evictions(fleet)
+        self._amnesty_until_ms = amnesty_until_ms
+        self._looked_at_ms: int | None = None
 
     def spawn_requested(self, event: SpawnRequested, now_ms: int, out: list[Command]) -> None:
         """Reserve memory and start the worker, or refuse with need and have."""
@@ -93,8 +102,10 @@ class Roster:
         if known is not None:
             worker.status, worker.stop_at_ms = known.status, known.stop_at_ms
             worker.stop_asked_ms, worker.last_chosen = known.stop_asked_ms, known.last_chosen
+            worker.silent = known.silent
             if known.model == worker.model:
                 worker.running, worker.backlog = known.running, known.backlog
+                worker.probation, worker.crash = known.probation, known.crash
             else:
                 words = f"{known.worker_id} serves {worker.model} now"
                 self._dispatcher.give_up_on(known, "rustbee_changed", words, out)
@@ -107,6 +118,7 @@ class Roster:
         if worker is None:
             return
         worker.last_waggle_ms = now_ms
+        worker.lease_age_ms = 0
         worker.load_ratio = event.load_ratio
         worker.vram_used_mib = event.vram_used_mib
         worker.quality = event.quality
@@ -122,6 +134,28 @@ class Roster:
         if worker is not None:
             self._bury(worker, WorkerFact.ALARMED, event.code, event.message, out)
             worker.returning = event.returning
+
+    def fell_silent(self, event: WorkerFellSilent, now_ms: int, out: list[Command]) -> None:
+        """Give nothing more to a worker that cannot be reached, and move its tasks unless too many fall silent."""
+        worker = self._fleet.get(event.worker_id)
+        if worker is None or worker.silent:
+            return
+        worker.silent = True
+        if worker.status is WorkerStatus.DEAD or now_ms < self._amnesty_until_ms:
+            return
+        if self._evictions.allow(now_ms, certain=worker.status is WorkerStatus.SUSPECT):
+            out.append(RaiseAlarm(worker.worker_id, "rustbee_silent", event.message))
+            self._bury(worker, WorkerFact.ALARMED, "rustbee_silent", event.message, out)
+            worker.returning = True  # Its lease has not expired: it may be a network that comes back.
+        else:
+            self._hold(worker, event.message, out)
+
+    def heard(self, event: WorkerHeard, now_ms: int, out: list[Command]) -> None:
+        """A worker can be reached again; what it can do its next report says."""
+        worker = self._fleet.get(event.worker_id)
+        if worker is not None and worker.silent:
+            worker.silent = False
+            self._dispatcher.serve(worker.model, now_ms, out)
 
     def stop_requested(self, event: WorkerStopRequested, now_ms: int, out: list[Command]) -> None:
         """Drain the worker; stop it when it is empty or its grace is over."""
@@ -147,7 +181,8 @@ class Roster:
         if worker.stop_asked_ms and now_ms - worker.stop_asked_ms < STOP_RETRY_MS:
             return
         worker.stop_asked_ms = max(1, now_ms)
-        self._dispatcher.give_up_on(worker, "rustbee_stopped", f"{worker.worker_id} was stopped", out)
+        words = f"{worker.worker_id} was stopped"
+        self._dispatcher.give_up_on(worker, "rustbee_stopped", words, out, Blame.SWARM)
         out.append(StopWorker(worker.worker_id, worker.host, worker.direct))
 
     def gone(self, event: WorkerGone, out: list[Command]) -> None:
@@ -164,16 +199,34 @@ class Roster:
 
     def look_at_leases(self, now_ms: int, out: list[Command]) -> None:
         """Suspect the overdue, bury the expired, stop the drained."""
+        looked_at_ms = now_ms if self._looked_at_ms is None else self._looked_at_ms
+        step_ms = min(now_ms - looked_at_ms, LOOK_STEP_MS_MAX)
+        self._looked_at_ms = now_ms
         for worker in list(self._fleet):
+            worker.lease_age_ms += step_ms
             if worker.status is not WorkerStatus.DEAD or worker.returning:
-                fact = lease_fact(now_ms - worker.last_waggle_ms, worker.interval_ms)
-                if fact is WorkerFact.LEASE_EXPIRED:
-                    words = f"no waggle from {worker.worker_id} for {now_ms - worker.last_waggle_ms} ms"
-                    out.append(RaiseAlarm(worker.worker_id, "lease_expired", words))
-                    self._bury(worker, fact, "lease_expired", words, out)
-                elif fact is not None:
-                    worker.status = following(worker.status, fact)
+                self._look_at_lease(worker, now_ms, out)
             self.stop_if_drained(worker, now_ms, out)
+
+    def _look_at_lease(self, worker: Worker, now_ms: int, out: list[Command]) -> None:
+        fact = lease_fact(worker.lease_age_ms, worker.interval_ms)
+        if fact is None:
+            return
+        if fact is WorkerFact.LEASE_EXPIRED and now_ms >= self._amnesty_until_ms:
+            words = f"no waggle from {worker.worker_id} for {worker.lease_age_ms} ms"
+            if self._evictions.allow(now_ms, certain=worker.silent):
+                out.append(RaiseAlarm(worker.worker_id, "lease_expired", words))
+                self._bury(worker, fact, "lease_expired", words, out)
+                return
+            self._hold(worker, words, out)
+        worker.status = following(worker.status, WorkerFact.SUSPECTED)
+
+    def _hold(self, worker: Worker, words: str, out: list[Command]) -> None:
+        if not worker.held:
+            worker.held = True
+            words = f"{words}; not declared dead: so many fell silent at once that it may be this queennode's network"
+            out.append(RaiseAlarm(worker.worker_id, "eviction_held", words))
+        worker.status = following(worker.status, WorkerFact.SUSPECTED)
 
     def _reported(self, worker: Worker, now_ms: int, out: list[Command], *, ready: bool) -> None:
         fact = WorkerFact.REPORTED_READY if ready else WorkerFact.REPORTED_STARTING
@@ -183,7 +236,7 @@ class Roster:
         if worker.stop_at_ms:  # It was dead when, or since, it was asked to stop; it comes back only to end.
             worker.status = following(worker.status, WorkerFact.DRAIN_REQUESTED)
         worker.interval_ms = REST_INTERVAL_MS if ready else STARTING_INTERVAL_MS
-        worker.returning = False
+        worker.returning = worker.held = False
         if ready:
             self._memory.settled(worker.worker_id)
             self._dispatcher.serve(worker.model, now_ms, out)

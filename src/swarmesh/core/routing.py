@@ -12,6 +12,10 @@ from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.task import Task
 
 POLICY: Final = "least-work"
+POLICY_PREEMPT: Final = "preempt"
+"""The slot was taken from a task of low priority."""
+POLICY_RETURN: Final = "return"
+"""The worker has had this task under the queen before."""
 
 _SERVING = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
 # A suspect is the last choice, not no choice: waggles that are late under load must not stop the swarm.
@@ -45,8 +49,12 @@ def veto(worker: Worker, task: Task) -> str | None:
     """Why this worker may not take this task now; None when it may."""
     if worker.status not in _SERVING:
         return str(worker.status)
+    if worker.silent:
+        return "silent"
     if worker.worker_id in task.tried:
         return "tried"
+    if worker.probation is not None and task.on_probation:
+        return "probation"
     if len(worker.running) >= worker.slots:
         return "busy"
     return None

@@ -13,11 +13,14 @@ from swarmesh.core.events import (
     SpawnRequested,
     StreamBroke,
     StreamEnded,
+    StreamProgressed,
     TaskCancelled,
     TaskSubmitted,
     Ticked,
     WorkerAlarmed,
+    WorkerFellSilent,
     WorkerGone,
+    WorkerHeard,
     WorkerRegistered,
     WorkerStopRequested,
     WorkerWaggled,
@@ -31,13 +34,19 @@ class Swarm:
     """All mutable state of the control plane. One thread calls `handle`; others may only read.
 
     Time is an int in ms from any steady origin, never smaller than at the call before.
+
+    Args:
+        amnesty_until_ms: Until then no worker is declared dead for being silent: who has just woken has heard nobody.
+        preemption: Whether tasks of high priority may take the slots of those of low priority.
     """
 
-    def __init__(self, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY) -> None:
+    def __init__(
+        self, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY, amnesty_until_ms: int = 0, preemption: bool = True
+    ) -> None:
         self.fleet = Fleet()
         self.memory = MemoryBooks()
-        self.dispatcher = Dispatcher(self.fleet, queue_max_per_key=queue_max_per_key)
-        self.roster = Roster(self.fleet, self.memory, self.dispatcher)
+        self.dispatcher = Dispatcher(self.fleet, queue_max_per_key=queue_max_per_key, preemption=preemption)
+        self.roster = Roster(self.fleet, self.memory, self.dispatcher, amnesty_until_ms=amnesty_until_ms)
 
     def handle(  # noqa: C901, PLR0912 - one case per kind of fact, one line each; splitting would hide the list
         self, event: Event, now_ms: int
@@ -53,6 +62,8 @@ class Swarm:
                 self.roster.waggled(event, now_ms, out)
             case StreamBroke():
                 self.dispatcher.broke(event, now_ms, out)
+            case StreamProgressed():
+                self.dispatcher.progressed(event, now_ms, out)
             case TaskCancelled():
                 self.dispatcher.cancelled(event, now_ms, out)
             case Ticked():
@@ -62,6 +73,10 @@ class Swarm:
                 self.roster.registered(event, now_ms, out)
             case WorkerAlarmed():
                 self.roster.alarmed(event, out)
+            case WorkerFellSilent():
+                self.roster.fell_silent(event, now_ms, out)
+            case WorkerHeard():
+                self.roster.heard(event, now_ms, out)
             case WorkerStopRequested():
                 self.roster.stop_requested(event, now_ms, out)
             case WorkerGone():

@@ -32,6 +32,7 @@ class TaskFact(StrEnum):
 
     DISPATCHED = "dispatched"
     REQUEUED = "requeued"
+    PREEMPTED = "preempted"
     ENDED = "ended"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -42,9 +43,13 @@ TASK_TABLE: dict[tuple[TaskStatus, TaskFact], TaskStatus] = {
     (TaskStatus.QUEUED, TaskFact.FAILED): TaskStatus.FAILED,
     (TaskStatus.QUEUED, TaskFact.CANCELLED): TaskStatus.CANCELLED,
     (TaskStatus.RUNNING, TaskFact.REQUEUED): TaskStatus.QUEUED,
+    (TaskStatus.RUNNING, TaskFact.PREEMPTED): TaskStatus.PREEMPTED,
     (TaskStatus.RUNNING, TaskFact.ENDED): TaskStatus.DONE,
     (TaskStatus.RUNNING, TaskFact.FAILED): TaskStatus.FAILED,
     (TaskStatus.RUNNING, TaskFact.CANCELLED): TaskStatus.CANCELLED,
+    (TaskStatus.PREEMPTED, TaskFact.DISPATCHED): TaskStatus.RUNNING,
+    (TaskStatus.PREEMPTED, TaskFact.FAILED): TaskStatus.FAILED,
+    (TaskStatus.PREEMPTED, TaskFact.CANCELLED): TaskStatus.CANCELLED,
 }
 
 
@@ -60,10 +65,19 @@ class Task:
         durable: The task is in the hivecomb, so its changes must be recorded there.
         prompt_chars: Length of the prompt in characters, the base of the predicted work.
         max_tokens: Upper bound of generated tokens, 0 when the client set none.
+        resumable: What was shown of it can be gone on with, so that it may be preempted.
+        fingerprint: Equal for requests that ask the same; 0 when nobody knows.
+        band: Where it waits: its priority, or a higher one when it has waited too long.
         attempt: How often the task was dispatched; names the stream that may speak for it.
-        tried: Workers that failed it, not picked again for this task.
-        forgave: None of them gets another chance: one has had it, or it would not help.
+        moves: How often a worker failed it.
+        kills: Engines that crashed because of it, as far as anybody can tell.
+        cleared: It has produced something since the last crash it may have caused.
+        watched_to_end: Producing something does not clear it: it crashed an engine late before.
+        tried: Workers that failed it, not picked again while there are others.
+        barred: Those of them that would answer the same again, never picked again.
         charge: Predicted work in token-equivalents on the ledger of ``worker_id``.
+        serial: Rises with every dispatch of any task; the highest is the newest.
+        preempted_at_ms: When its slot was taken; 0 while nobody has.
     """
 
     task_id: TaskId
@@ -74,14 +88,29 @@ class Task:
     prompt_chars: int
     max_tokens: int
     submitted_at_ms: int
+    band: Priority
+    resumable: bool = False
+    fingerprint: int = 0
     status: TaskStatus = TaskStatus.QUEUED
     attempt: int = 0
     worker_id: WorkerId | None = None
     queued_at_ms: int = 0
     queue_ms: int = 0
     charge: float = 0.0
+    serial: int = 0
+    moves: int = 0
+    kills: int = 0
+    cleared: bool = False
+    watched_to_end: bool = False
+    preemptions: int = 0
+    preempted_at_ms: int = 0
     tried: set[WorkerId] = field(default_factory=set)
-    forgave: bool = False
+    barred: set[WorkerId] = field(default_factory=set)
+
+    @property
+    def on_probation(self) -> bool:
+        """It may have crashed an engine, and has not shown yet that it did not."""
+        return self.kills > 0 and not self.cleared
 
     def apply(self, fact: TaskFact) -> None:
         """Move to the next state.

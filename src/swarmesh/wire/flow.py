@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from swarmesh.core.ids import Priority
 from swarmesh.wire.errors import ErrorBody
+from swarmesh.wire.resume import Resume
 
 MaxTokens = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Temperature = Annotated[float, msgspec.Meta(ge=0.0, le=2.0)]
@@ -53,6 +54,7 @@ class ExecuteRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
+    resume: Resume | None = None
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -1,0 +1,91 @@
+"""Why a task is not taken in, or not gone on with, in words that say what would help."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from swarmesh.core.errors import (
+    ModelNotFoundError,
+    NoExperiencedRustbeesError,
+    NoRustbeesAvailableError,
+    NoStableRustbeesError,
+    PoisonTaskError,
+    QuarantinedError,
+    QueueFullError,
+    RustbeeLostError,
+    SwarmeshError,
+    TaskRefusedError,
+)
+from swarmesh.core.events import StreamBroke
+from swarmesh.core.fleet import Fleet
+from swarmesh.core.ids import Blame, ModelName, Priority
+from swarmesh.core.poison import KILLS_MAX, QUARANTINE_MS
+from swarmesh.core.task import Task
+
+MOVES_MAX: Final = 3
+"""Times a task may be given to another worker because one failed it."""
+RETRY_AFTER_S: Final = 5
+
+
+def is_expected(fleet: Fleet, model: ModelName) -> bool:
+    """Whether any worker serves the model, or will without anybody's help."""
+    return any(worker.may_serve for worker in fleet.of_model(model).values())
+
+
+def has_prospects(fleet: Fleet, task: Task) -> bool:
+    """Whether any worker may yet take this task."""
+    owners = fleet.of_model(task.model).values()
+    return any(worker.may_serve and worker.worker_id not in task.barred for worker in owners)
+
+
+def unknown_model(task: Task) -> SwarmeshError:
+    """Nobody serves the model and nobody could."""
+    if not task.model:
+        return NoRustbeesAvailableError("no rustbee is running, so there is no default modelcell")
+    return ModelNotFoundError(f"no modelcell is called {task.model!r}", param="model")
+
+
+def queue_full(waiting: int) -> SwarmeshError:
+    """The key has its share of the queue."""
+    return QueueFullError(
+        f"{waiting} tasks of this key wait already, the most one key may have", retry_after_s=RETRY_AFTER_S
+    )
+
+
+def quarantined(kills: int) -> SwarmeshError:
+    """The same request has shown what it does."""
+    return QuarantinedError(f"the same request crashed {kills} engines less than {QUARANTINE_MS // 60_000} minutes ago")
+
+
+def no_rustbees(fleet: Fleet, task: Task) -> NoRustbeesAvailableError:
+    """Nobody can take this task now; the code says what its priority asks for (R-16)."""
+    owners = fleet.of_model(task.model)
+    states = ", ".join(
+        f"{worker.worker_id} is {worker.status}" + (" and failed this task" if worker_id in task.tried else "")
+        for worker_id, worker in owners.items()
+    )
+    wanted, kind = "", NoRustbeesAvailableError
+    if is_expected(fleet, task.model) and task.priority is not Priority.LOW:
+        high = task.priority is Priority.HIGH
+        wanted, kind = ("experienced ", NoExperiencedRustbeesError) if high else ("stable ", NoStableRustbeesError)
+    return kind(
+        f"no {wanted}rustbee serves {task.model!r}" + (f": {states}" if states else ""),
+        hint=f"'swarmesh spawn rustbee --modelcell {task.model}' starts one.",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke) -> SwarmeshError | None:
+    """Why a task whose stream broke ends there; None when another worker may go on with it."""
+    if event.blame is Blame.TASK:
+        return TaskRefusedError(event.message)
+    lost = f"{event.message} ({event.code}, attempt {task.attempt})"
+    if task.kills >= KILLS_MAX:
+        return PoisonTaskError(f"{lost}; it crashed {task.kills} engines")
+    if not event.resumable:
+        return RustbeeLostError(f"{lost}; part of the answer was sent and cannot be gone on with")
+    if task.moves > MOVES_MAX:
+        return RustbeeLostError(f"{lost}; given up after {task.moves} rustbees failed it")
+    if not has_prospects(fleet, task):
+        return RustbeeLostError(f"{lost}; no other rustbee serves {task.model!r}")
+    return None
