@@ -24,6 +24,7 @@ class QueenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         streams_max: Answers relayed at once; more get 503.
         queue_max_per_key: Tasks of one API key that may wait; more get 429.
         body_bytes_max: Largest request body.
+        preemption: A task of high priority may take the slot of one of low priority, which goes on later.
         keep_days: Nectarflows that ended longer ago are forgotten, with their honeytokens.
     """
 
@@ -32,6 +33,7 @@ class QueenSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     streams_max: Positive = 2_000
     queue_max_per_key: Positive = 1_000
     body_bytes_max: Positive = 10 * 1024 * 1024
+    preemption: bool = True
     keep_days: Positive = 30
 
 

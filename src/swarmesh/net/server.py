@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -19,6 +20,7 @@ Application = Callable[[Exchange], None]
 
 PIPELINED_MAX: Final = 8
 """Requests of one connection that may wait for the one before; then its reading pauses."""
+BACKLOG: Final = 1_024
 SWEEP_INTERVAL_S: Final = 1.0
 LINGER_S: Final = 2.0
 """How long a refused client's bytes are still taken and dropped; closing at once would reset the answer away."""
@@ -42,30 +44,46 @@ class HttpServer:
         self.connections: set[ServerConnection] = set()
         self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
-        self._server: asyncio.Server | None = None
+        self._bound: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+
+    async def bind(self, host: str, port: int) -> None:
+        """Take a TCP address; who connects waits until `listen`.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            where = (address[0], port or (self.port if self._bound else 0))
+            self._bound.append(socket.create_server(where, family=family, backlog=BACKLOG))
 
     async def listen(self, *, host: str = "", port: int = 0, path: str = "") -> None:
-        """Listen on a unix socket (``path``) or on TCP.
+        """Serve on a unix socket (``path``), or on TCP: on the address that was bound, else on this one.
 
         Raises:
             OSError: The address cannot be bound.
         """
         if path:
-            self._server = await self._loop.create_unix_server(self._connection, path)
-        else:
-            self._server = await self._loop.create_server(self._connection, host, port, backlog=1024)
+            self._servers.append(await self._loop.create_unix_server(self._connection, path))
+        elif not self._bound:
+            await self.bind(host, port)
+        for bound in self._bound:
+            self._servers.append(await self._loop.create_server(self._connection, sock=bound, backlog=BACKLOG))
         self._sweep = self._loop.call_later(SWEEP_INTERVAL_S, self._look_at_waiting)
 
     @property
     def port(self) -> int:
         """The TCP port that was bound."""
-        assert self._server is not None, "the server listens"
-        return int(self._server.sockets[0].getsockname()[1])
+        assert self._bound, "the server has an address"
+        return int(self._bound[0].getsockname()[1])
 
     def stop_listening(self) -> None:
         """Take no new connections; those that are open go on."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        for bound in self._bound if not self._servers else ():
+            bound.close()
 
     async def close(self) -> None:
         """Close every connection; answers that are not finished are cut."""

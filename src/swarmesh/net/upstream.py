@@ -35,6 +35,8 @@ class UpstreamPool:
         self.address = address
         self.idle_ttl_s = idle_ttl_s
         self._idle: list[UpstreamConnection] = []
+        self._open: set[UpstreamConnection] = set()
+        self._severed_until_s = 0.0
         self._loop = asyncio.get_running_loop()
 
     def request(self, payload: bytes, sink: Sink) -> UpstreamCall:
@@ -64,6 +66,12 @@ class UpstreamPool:
         """Send a request again on a new connection: the reused one was closed before a byte of answer came."""
         call.connecting = self._loop.create_task(self._connect(call))
 
+    def sever(self, seconds: float) -> None:
+        """Break every connection as a lost network would, and make none for so long."""
+        self._severed_until_s = self._loop.time() + seconds
+        for connection in list(self._open):
+            connection.abort()
+
     def close(self) -> None:
         """Close idle connections; those in use end with their answers."""
         while self._idle:
@@ -79,6 +87,9 @@ class UpstreamPool:
         return None
 
     async def _connect(self, call: UpstreamCall) -> None:
+        if self._loop.time() < self._severed_until_s:
+            call.fail(f"{self.address} is cut off for a while")
+            return
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if self.address.path:
@@ -96,6 +107,14 @@ class UpstreamPool:
 
     def _connection(self) -> UpstreamConnection:
         return UpstreamConnection(self)
+
+    def made(self, connection: UpstreamConnection) -> None:
+        """A connection is there."""
+        self._open.add(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """A connection is gone, whoever closed it."""
+        self._open.discard(connection)
 
 
 class UpstreamCall:
@@ -170,6 +189,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport; asyncio has set TCP_NODELAY."""
         self._transport = transport  # type: ignore[assignment]  # Both loops hand stream protocols a Transport.
+        self._pool.made(self)
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on; find the head once and the end by counting."""
@@ -195,6 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The server closed; an answer that lasts until the close is whole now, any other is broken."""
         self._transport = None
+        self._pool.lost(self)
         call, self._call = self._call, None
         if call is None:
             self._pool.forget(self)

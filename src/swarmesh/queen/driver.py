@@ -12,6 +12,7 @@ from swarmesh.core.commands import (
     Command,
     FailTask,
     ForgetWorker,
+    PreemptStream,
     RaiseAlarm,
     RecordTask,
     RefuseSpawn,
@@ -33,10 +34,13 @@ class Runner(Protocol):
         """Open the stream; its end comes back as an event."""
 
     def stop(self) -> None:
-        """Close the stream; the task is over, or goes elsewhere."""
+        """Close the stream; the task is over."""
 
-    def break_off(self, code: str, message: str) -> None:
-        """The worker is lost: close the stream and report ``StreamBroke`` with what was shown."""
+    def preempt(self) -> None:
+        """Close the stream and keep what was shown: the task goes on later, maybe elsewhere."""
+
+    def break_off(self, command: BreakStream) -> None:
+        """The worker is lost: close the stream and report ``StreamBroke``."""
 
     def fail(self, error: SwarmeshError) -> None:
         """Tell the client that the task ended in ``error``."""
@@ -104,9 +108,12 @@ class Driver:
             case CancelStream():
                 if (runner := self._runners.pop(command.task_id, None)) is not None:
                     runner.stop()
+            case PreemptStream():
+                if (runner := self._runners.get(command.task_id)) is not None:
+                    runner.preempt()
             case BreakStream():
                 if (runner := self._runners.get(command.task_id)) is not None:
-                    runner.break_off(command.code, command.message)
+                    runner.break_off(command)
             case FailTask():
                 if (runner := self._runners.pop(command.task_id, None)) is not None:
                     runner.fail(command.error)
@@ -139,7 +146,7 @@ class Driver:
             return  # The client left while the command was on its way; its cancellation follows.
         if link is None:
             words = f"the way to {command.worker_id} is not known"
-            self.post(StreamBroke(command.task_id, command.attempt, Blame.WORKER, False, "no_link", words))
+            self.post(StreamBroke(command.task_id, command.attempt, Blame.WORKER, "no_link", words))
             return
         runner.start(command, link)
 

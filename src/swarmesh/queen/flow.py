@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -15,6 +17,7 @@ from swarmesh.net.exchange import Exchange
 from swarmesh.store.records import TaskRecord, TokenRow
 from swarmesh.wire.errors import ErrorBody, error_body
 from swarmesh.wire.flow import DoneData, ErrorData, FlowView, TokenData, TokensView, Usage
+from swarmesh.wire.http1 import Headers
 from swarmesh.wire.sse import PING, SseEvent, render
 
 JSON_TYPE = "application/json"
@@ -90,20 +93,53 @@ def tokens_view(record: TaskRecord, rows: list[TokenRow]) -> TokensView:
     )
 
 
+class Dialect(Protocol):
+    """How the events of a task are said to one kind of client."""
+
+    def opening(self, record: TaskRecord) -> bytes:
+        """What comes before the first token."""
+
+    def token(self, row: TokenRow) -> bytes:
+        """One token."""
+
+    def closing(self, record: TaskRecord) -> bytes:
+        """What comes after the last one, when the task is over."""
+
+
+class FlowDialect:
+    """SPEC section 4: ``event: token``, ``event: done``, ``event: error``."""
+
+    def opening(self, record: TaskRecord) -> bytes:  # noqa: ARG002 - the protocol's signature
+        """See `Dialect`."""
+        return b""
+
+    def token(self, row: TokenRow) -> bytes:
+        """See `Dialect`."""
+        return token_event(row)
+
+    def closing(self, record: TaskRecord) -> bytes:
+        """See `Dialect`."""
+        return final_event(record)
+
+
+FLOW_DIALECT = FlowDialect()
+
+
 class Flow:
     """A task that is queued or running.
 
     Attributes:
         record: Its present state; replaced, never changed.
         rows: What it produced so far, by rising seq.
+        is_over: Nothing will follow.
     """
 
-    def __init__(self, record: TaskRecord) -> None:
+    def __init__(self, record: TaskRecord, rows: Sequence[TokenRow] = ()) -> None:
         self.record = record
-        self.rows: list[TokenRow] = []
+        self.rows = list(rows)
+        self.is_over = False
         self._followers: set[Follower] = set()
-        self._events: list[bytes] = []
-        self._last_event: bytes | None = None
+        self._events = [token_event(row) for row in rows]
 
     @property
     def task_id(self) -> TaskId:
@@ -121,13 +157,25 @@ class Flow:
     def over(self, record: TaskRecord) -> None:
         """The task has ended in ``record``; followers get the last event and their streams end."""
         self.record = record
-        self._last_event = final_event(record)
+        self.is_over = True
         for follower in list(self._followers):
             follower.pump()
 
-    def follow(self, exchange: Exchange, *, after_seq: int, first: bytes = b"") -> None:
+    def follow(
+        self,
+        exchange: Exchange,
+        *,
+        after_seq: int,
+        first: bytes = b"",
+        dialect: Dialect = FLOW_DIALECT,
+        headers: Headers | None = None,
+    ) -> None:
         """Answer an exchange with the events from ``after_seq`` on, those to come included."""
-        follower = Follower(self, exchange, after_seq=after_seq, first=first)
+        first += dialect.opening(self.record) if not after_seq else b""
+        stream = EventStream(exchange, headers)
+        if first:
+            stream.send(first)
+        follower = Follower(self, exchange, stream, after_seq=after_seq, dialect=dialect)
         self._followers.add(follower)
         follower.pump()
 
@@ -136,14 +184,11 @@ class Flow:
         for follower in list(self._followers):
             follower.ping()
 
-    def events_from(self, index: int) -> bytes:
+    def events_from(self, index: int, dialect: Dialect) -> bytes:
         """Events of tokens from an index on, in one piece."""
-        return b"".join(self._events[index:])
-
-    @property
-    def last_event(self) -> bytes | None:
-        """The event that ends every stream of this task, once it is over."""
-        return self._last_event
+        if dialect is FLOW_DIALECT:  # Rendered once for everybody.
+            return b"".join(self._events[index:])
+        return b"".join(map(dialect.token, self.rows[index:]))
 
     def dismiss(self, follower: Follower) -> None:
         """A follower has left or has everything."""
@@ -153,13 +198,14 @@ class Flow:
 class Follower:
     """One client that follows a flow. A slow one waits by itself; it holds an index, not a copy."""
 
-    def __init__(self, flow: Flow, exchange: Exchange, *, after_seq: int, first: bytes) -> None:
+    def __init__(
+        self, flow: Flow, exchange: Exchange, stream: EventStream, *, after_seq: int, dialect: Dialect
+    ) -> None:
         self._flow = flow
+        self._dialect = dialect
         self._next = after_seq  # seq starts at 1, so the event after seq N stands at index N.
         self._paused = False
-        self._stream = EventStream(exchange)
-        if first:
-            self._stream.send(first)
+        self._stream = stream
         exchange.on_abort = self._left
         exchange.on_pause = self._slow
 
@@ -169,12 +215,12 @@ class Follower:
             return
         count = len(self._flow.rows)
         if self._next < count:
-            events = self._flow.events_from(self._next)
+            events = self._flow.events_from(self._next, self._dialect)
             self._next = count
             self._stream.send(events)
-        if self._flow.last_event is not None and not self._paused:
+        if self._flow.is_over and not self._paused:
             self._flow.dismiss(self)
-            self._stream.send(self._flow.last_event)
+            self._stream.send(self._dialect.closing(self._flow.record))
             self._stream.end()
 
     def ping(self) -> None:

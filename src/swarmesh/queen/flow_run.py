@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from swarmesh.core.commands import StartStream
-from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
-from swarmesh.core.events import StreamBroke, StreamEnded
+from swarmesh.core.commands import BreakStream, StartStream
+from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError, TaskRefusedError
+from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed
 from swarmesh.core.ids import Blame
-from swarmesh.core.routing import Decision
+from swarmesh.core.routing import POLICY_RETURN, Decision
 from swarmesh.net.upstream import UpstreamCall
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.flow import JSON_TYPE, Flow
-from swarmesh.queen.links import Dialect, WorkerLink
+from swarmesh.queen.links import EXECUTE_TARGET, Dialect, WorkerLink
 from swarmesh.queen.openai_stream import OpenAiStream, chat_body
 from swarmesh.queen.refusal import Refusal
+from swarmesh.queen.vigil import SILENT_TICKS_MAX
 from swarmesh.store.records import TokenRow
 from swarmesh.wire.flow import DoneData, ErrorData, ExecuteRequest, Submission, TokenData
 from swarmesh.wire.http1 import Framer, ResponseHead
+from swarmesh.wire.resume import Resume
 from swarmesh.wire.sse import SseEvent, SseReader
+
+GONE: Final = frozenset({404, 409})
+"""What an agent answers that has not, or no longer, what it is asked to go on with."""
 
 _token_decoder = msgspec.json.Decoder(TokenData)
 _done_decoder = msgspec.json.Decoder(DoneData)
@@ -34,6 +41,9 @@ class FlowKeeper(Protocol):
     def decided(self, flow: Flow, decision: Decision) -> None:
         """Where it goes, and why."""
 
+    def when_recorded(self, flow: Flow, go_on: Callable[[], None]) -> None:
+        """Call back once the attempt that was just decided is counted on disk."""
+
     def produced(self, flow: Flow, row: TokenRow) -> None:
         """A piece of the answer."""
 
@@ -45,7 +55,7 @@ class FlowKeeper(Protocol):
 
 
 class FlowRun:
-    """One durable task on its way through workers.
+    """One durable task on its way through workers; watched for silence.
 
     Attributes:
         error: Why it failed, once it has.
@@ -57,8 +67,13 @@ class FlowRun:
         self._flow = flow
         self._submission = submission
         self.error: SwarmeshError | None = None
+        self._command: StartStream | None = None
+        self._link: WorkerLink | None = None
         self._attempt = 0
         self._worker_id = ""
+        self._returning = False
+        self._watched = False
+        self._quiet_ticks = 0
         self._call: UpstreamCall | None = None
         self._framer: Framer | None = None
         self._reader = SseReader()
@@ -70,28 +85,29 @@ class FlowRun:
     def start(self, command: StartStream, link: WorkerLink) -> None:
         """See `swarmesh.queen.driver.Runner`."""
         self._keeper.decided(self._flow, command.decision)
+        self._command = command
+        self._link = link
         self._attempt = command.attempt
         self._worker_id = link.worker_id
-        self._reader = SseReader()
-        self._refusal = None
-        try:
-            target, body = self._request(command, link)
-        except TaskRefusedError as error:
-            self._broke(Blame.TASK, error.code, error.message)
-            return
-        self._call = link.post(target, body, command.task_id, command.attempt, self)
+        self._watched = command.watched
+        # What crashes the queen as well must not be tried for ever: it is counted before it is tried.
+        self._keeper.when_recorded(self._flow, partial(self._open, command, link))
 
     def stop(self) -> None:
         """See `swarmesh.queen.driver.Runner`; the status was recorded by the command before."""
-        self._close()
+        self._leave()
 
-    def break_off(self, code: str, message: str) -> None:
+    def preempt(self) -> None:
         """See `swarmesh.queen.driver.Runner`."""
-        self._broke(Blame.WORKER, code, message)
+        self._leave()
+
+    def break_off(self, command: BreakStream) -> None:
+        """See `swarmesh.queen.driver.Runner`."""
+        self._broke(command.blame, command.code, command.message)
 
     def fail(self, error: SwarmeshError) -> None:
         """See `swarmesh.queen.driver.Runner`."""
-        self._close()
+        self._leave()
         self.error = error
         self._keeper.failed(self._flow, error)
 
@@ -99,8 +115,14 @@ class FlowRun:
 
     def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
         """See `swarmesh.net.upstream.Sink`."""
+        self._quiet_ticks = 0
         if head is not None:
             self._framer = head.framer()
+            if self._returning and head.status in GONE:
+                if self._call is not None:
+                    self._call.cancel()
+                self._begin_here()
+                return
             self._refusal = Refusal(head) if head.status >= 400 else None
         if self._refusal is not None:
             self._refusal.feed(data)
@@ -109,6 +131,9 @@ class FlowRun:
             return
         try:
             self._read(data)
+        except ResumeDivergedError as error:
+            self._broke(Blame.TASK, error.code, error.message)
+            return
         except (SwarmeshError, msgspec.DecodeError, ValueError) as error:
             self._broke(Blame.WORKER, "garbage", f"{self._worker_id} sent what cannot be read: {error}")
             return
@@ -119,13 +144,54 @@ class FlowRun:
         """See `swarmesh.net.upstream.Sink`."""
         self._broke(Blame.WORKER, "stream_broke", reason)
 
+    # Watched
+
+    def tick(self) -> None:
+        """See `swarmesh.queen.vigil.Watched`; only agents promise signs of life."""
+        if self._call is None or self._foreign is not None:
+            return
+        self._quiet_ticks += 1
+        if self._quiet_ticks >= SILENT_TICKS_MAX:
+            words = f"{self._worker_id} sent nothing, not even a sign of life"
+            self._broke(Blame.WORKER, "stream_silent", words)
+
     # inside
+
+    def _open(self, command: StartStream, link: WorkerLink) -> None:
+        if self._command is not command:
+            return  # It was stopped, or sent elsewhere, while its attempt was being counted.
+        self._returning = command.decision.policy == POLICY_RETURN and link.dialect is Dialect.AGENT
+        if self._returning:
+            self._listen()
+            target = b"%s/%s?after=%d" % (EXECUTE_TARGET, command.task_id.encode(), len(self._flow.rows))
+            self._call = link.get(target, self)
+        else:
+            self._begin_here()
+
+    def _begin_here(self) -> None:
+        # A worker that does not know the task (any more) is told where it stands.
+        command, link = self._command, self._link
+        assert command is not None
+        assert link is not None
+        self._returning = False
+        self._listen()
+        try:
+            target, body = self._request(command, link)
+        except TaskRefusedError as error:
+            self._broke(Blame.TASK, error.code, error.message)
+            return
+        self._call = link.post(target, body, command.task_id, command.attempt, self)
+
+    def _listen(self) -> None:
+        self._reader = SseReader()
+        self._refusal = None
+        self._foreign = None
+        self._quiet_ticks = 0
 
     def _request(self, command: StartStream, link: WorkerLink) -> tuple[bytes, bytes]:
         if link.dialect is Dialect.AGENT:
-            self._foreign = None
-            return b"/execute", msgspec.json.encode(_execute_request(self._submission))
-        self._foreign = OpenAiStream(command.task_id)
+            return EXECUTE_TARGET, msgspec.json.encode(_execute_request(self._submission, self._flow.rows))
+        self._foreign = OpenAiStream(command.task_id, shown="".join(row.text for row in self._flow.rows))
         return b"/v1/chat/completions", chat_body(self._submission, link.remote_model or command.model)
 
     def _read(self, data: bytes) -> None:
@@ -139,17 +205,29 @@ class FlowRun:
 
     def _take(self, event: SseEvent) -> None:
         if event.name == "token":
-            self._keeper.produced(self._flow, _row(event, seq=len(self._flow.rows) + 1))
+            self._produced(event)
         elif event.name == "done":
             self._done(_done_decoder.decode(event.data))
         elif event.name == "error":
             error = _error_decoder.decode(event.data).error
-            blame = Blame.TASK if error.type == "invalid_request_error" else Blame.WORKER
-            self._broke(blame, error.code, error.message)
+            is_tasks = error.type == "invalid_request_error" or error.code == ResumeDivergedError.code
+            self._broke(Blame.TASK if is_tasks else Blame.WORKER, error.code, error.message)
+
+    def _produced(self, event: SseEvent) -> None:
+        seq = len(self._flow.rows) + 1
+        if event.seq is not None and self._foreign is None:
+            if event.seq < seq:
+                return
+            if event.seq > seq:
+                raise EngineError(f"event {event.seq} came where {seq} was due")
+        self._keeper.produced(self._flow, _row(event, seq=seq))
+        if self._watched:
+            self._watched = False
+            self._driver.post(StreamProgressed(self._flow.task_id, self._attempt))
 
     def _done(self, done: DoneData) -> None:
         # The worker may take its time to close the stream; the answer is whole all the same.
-        self._call = None
+        self._call = self._command = None
         self._driver.forget(self._flow.task_id)
         self._keeper.ended(self._flow, done)
         self._driver.post(StreamEnded(self._flow.task_id, self._attempt, done.usage.completion_tokens))
@@ -163,17 +241,33 @@ class FlowRun:
             self._broke(Blame.TASK, error.code, error.message)
 
     def _broke(self, blame: Blame, code: str, message: str, *, final: bool = False) -> None:
-        self._close()
-        shown = bool(self._flow.rows)
-        self._driver.post(StreamBroke(self._flow.task_id, self._attempt, blame, shown, code, message, final))
+        self._leave()
+        self._driver.post(StreamBroke(self._flow.task_id, self._attempt, blame, code, message, final=final))
 
-    def _close(self) -> None:
+    def _leave(self) -> None:
+        # An agent keeps a task going whose queen is gone; one that is not wanted any more has to be told.
         if self._call is not None:
             self._call.cancel()
-            self._call = None
+            if self._link is not None and self._link.dialect is Dialect.AGENT:
+                target = b"%s/%s" % (EXECUTE_TARGET, self._flow.task_id.encode())
+                self._link.delete(target, self._attempt, NOBODY)
+        self._call = self._command = None
 
 
-def _execute_request(submission: Submission) -> ExecuteRequest:
+class Nobody:
+    """A `Sink` for answers that say nothing new."""
+
+    def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
+        """See `swarmesh.net.upstream.Sink`."""
+
+    def broken(self, reason: str) -> None:
+        """See `swarmesh.net.upstream.Sink`."""
+
+
+NOBODY: Final = Nobody()
+
+
+def _execute_request(submission: Submission, rows: list[TokenRow]) -> ExecuteRequest:
     return ExecuteRequest(
         prompt=submission.prompt,
         messages=submission.messages,
@@ -183,7 +277,14 @@ def _execute_request(submission: Submission) -> ExecuteRequest:
         top_p=submission.top_p,
         seed=submission.seed,
         stop=submission.stop,
+        resume=_resume(rows) if rows else None,
     )
+
+
+def _resume(rows: list[TokenRow]) -> Resume:
+    known = all(row.token_ids or not row.text for row in rows)
+    ids = tuple(token_id for row in rows for token_id in row.token_ids) if known else ()
+    return Resume(last_seq=rows[-1].seq, text="".join(row.text for row in rows), token_ids=ids)
 
 
 def _row(event: SseEvent, *, seq: int) -> TokenRow:

@@ -6,11 +6,11 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import msgspec
-import structlog
 from msgspec import UNSET
 
 from swarmesh.core.commands import RecordTask
@@ -22,46 +22,39 @@ from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.driver import Driver, now_ms
-from swarmesh.queen.flow import Flow, failed, final_event, flow_view, token_event, tokens_view
+from swarmesh.queen.flow import FLOW_DIALECT, Dialect, Flow, failed, flow_view, tokens_view
 from swarmesh.queen.flow_run import FlowRun
+from swarmesh.queen.flow_saver import RETRY_S, FlowSaver
+from swarmesh.queen.vigil import Vigil
 from swarmesh.store.records import TaskPatch, TaskRecord, TokenRow
 from swarmesh.store.store import Store
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.flow import DoneData, FlowView, Submission, TokensView
+from swarmesh.wire.http1 import Headers
 
-TOKENS_FLUSH_S: Final = 0.2
-"""Longest time a produced token waits for its place on disk; a client never waits for it."""
 PING_INTERVAL_S: Final = 5.0
 DECISIONS_MAX: Final = 1_000
 """Decisions that can still be explained."""
 DAY_MS: Final = 86_400_000
 IDEMPOTENCY_KEY_MAX: Final = 256
 
-log = structlog.get_logger("flows")
 _decoder = msgspec.json.Decoder(Submission)
-
-
-class QueenRestartedError(SwarmeshError):
-    """The queennode was restarted while this task ran."""
-
-    code = "queen_restarted"
-    status = 502
-    default_hint = "What it had produced is kept; submit it again for the whole."
 
 
 class Flows:
     """Every nectarflow: the living ones in memory, all of them in the hivecomb."""
 
-    def __init__(self, driver: Driver, store: Store) -> None:
+    def __init__(self, driver: Driver, store: Store, vigil: Vigil, *, epoch: int = 0) -> None:
         self._driver = driver
         self._store = store
+        self._vigil = vigil
+        self._epoch = epoch
+        self._saver = FlowSaver(store)
         self._flows: dict[TaskId, Flow] = {}
-        self._unsaved: dict[TaskId, list[TokenRow]] = {}
+        self._runs: dict[TaskId, FlowRun] = {}
         self._done: dict[TaskId, DoneData] = {}
         self._decisions: OrderedDict[TaskId, Decision] = OrderedDict()
-        self._writes: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
-        self._flush_timer: asyncio.TimerHandle | None = None
         self._ping_timer = self._loop.call_later(PING_INTERVAL_S, self._ping)
 
     def __len__(self) -> int:
@@ -107,34 +100,49 @@ class Flows:
             request=body,
             created_at_ms=_unix_ms(),
             idempotency_key=idempotency_key,
+            epoch=self._epoch,
         )
         event = _event(record, submission, model_known=model_known)
         refusal = self._driver.swarm.dispatcher.refusal(event, now_ms())
         if refusal is not None:
+            known = await self._known(key_id, idempotency_key)
+            if known is not None:
+                return known
             raise refusal  # Before it is kept: a refused task must not use up its idempotency key.
         kept = await self._store.insert_task(record)
         if kept.task_id == record.task_id:
-            run = self._hand_in(kept, submission, event)
+            run = self._hand_in(Flow(kept), submission, event)
             if run.error is not None:
                 raise run.error
         flow = self._flows.get(kept.task_id)
         return flow.record if flow is not None else kept
 
     async def resume(self) -> None:
-        """After a restart: queue what waited; what had begun to answer cannot go on yet and says so."""
-        for record in await self._store.unfinished_tasks():
-            if await self._store.tokens(record.task_id, limit=1):
-                await self._fail_stored(record, QueenRestartedError())
-                continue
+        """After a restart: what ran goes on where it ran, what waited waits in the order it came in."""
+        unfinished = await self._store.unfinished_tasks()
+        # Workers have gone on with what ran; were their slots given to others first, it would have to begin elsewhere.
+        unfinished.sort(key=lambda record: record.status != TaskStatus.RUNNING)
+        for record in unfinished:
+            rows = await self._rows(record.task_id, 0) if record.attempts else []
             try:
                 submission = self.read(record.request)
             except SwarmeshError as error:  # An older queen took it in; it must not keep this one from starting.
                 await self._fail_stored(record, error)
-            else:
-                waiting = msgspec.structs.replace(record, status=TaskStatus.QUEUED.value)
-                self._hand_in(waiting, submission, _event(waiting, submission, model_known=True, accepted=True))
+                continue
+            event = _event(record, submission, model_known=True, accepted=True)
+            waiting = msgspec.structs.replace(record, status=TaskStatus.QUEUED.value, epoch=self._epoch)
+            self._hand_in(Flow(waiting, rows), submission, event)
 
-    async def follow(self, task_id: TaskId, exchange: Exchange, *, after_seq: int, first: bytes = b"") -> None:
+    async def follow(
+        self,
+        task_id: TaskId,
+        exchange: Exchange,
+        *,
+        after_seq: int,
+        first: bytes = b"",
+        dialect: Dialect = FLOW_DIALECT,
+        headers: Headers | None = None,
+    ) -> None:
         """Answer with the task's events from ``after_seq`` on.
 
         Raises:
@@ -142,12 +150,22 @@ class Flows:
         """
         flow = self._flows.get(task_id)
         if flow is not None:
-            flow.follow(exchange, after_seq=after_seq, first=first)
+            flow.follow(exchange, after_seq=after_seq, first=first, dialect=dialect, headers=headers)
             return
         record, rows = await self._stored(task_id, after_seq)
-        stream = EventStream(exchange)
-        stream.send(first + b"".join(map(token_event, rows)) + final_event(record))
+        stream = EventStream(exchange, headers)
+        opening = dialect.opening(record) if not after_seq else b""
+        stream.send(first + opening + b"".join(map(dialect.token, rows)) + dialect.closing(record))
         stream.end()
+
+    async def record(self, task_id: TaskId) -> TaskRecord:
+        """A task as it stands.
+
+        Raises:
+            NotFoundError: There is no such task.
+        """
+        flow = self._flows.get(task_id)
+        return flow.record if flow is not None else await self._record(task_id)
 
     async def view(self, task_id: TaskId) -> FlowView:
         """A task's state.
@@ -155,9 +173,7 @@ class Flows:
         Raises:
             NotFoundError: There is no such task.
         """
-        flow = self._flows.get(task_id)
-        record = flow.record if flow is not None else await self._record(task_id)
-        return flow_view(record, self._decisions.get(task_id))
+        return flow_view(await self.record(task_id), self._decisions.get(task_id))
 
     async def tokens(self, task_id: TaskId) -> TokensView:
         """What a task produced so far.
@@ -192,14 +208,12 @@ class Flows:
 
     async def settle(self) -> None:
         """Wait until everything that was produced is on disk."""
-        self._flush()
-        while self._writes:
-            await asyncio.gather(*self._writes, return_exceptions=True)
+        await self._saver.settle()
 
     async def close(self) -> None:
         """Save what is there; running tasks stay unfinished in the hivecomb."""
         self._ping_timer.cancel()
-        await self.settle()
+        await self._saver.close()
 
     # Effects
 
@@ -212,6 +226,7 @@ class Flows:
             flow.record,
             status=command.status.value,
             attempts=command.attempt,
+            kills=command.kills,
             worker_id=command.worker_id or flow.record.worker_id,
             started_at_ms=flow.record.started_at_ms or (_unix_ms() if command.attempt else None),
         )
@@ -221,7 +236,7 @@ class Flows:
         if command.status.is_final:
             self._over(flow, _with_usage(record, self._done.pop(record.task_id, None)))
         else:
-            self._write(self._store.update_task(record.task_id, _running_patch(record)))
+            self._saver.patch(record.task_id, _running_patch(record))
 
     # FlowKeeper
 
@@ -231,12 +246,14 @@ class Flows:
         while len(self._decisions) > DECISIONS_MAX:
             self._decisions.popitem(last=False)
 
+    def when_recorded(self, flow: Flow, go_on: Callable[[], None]) -> None:
+        """See `swarmesh.queen.flow_run.FlowKeeper`."""
+        self._saver.when_saved(flow.task_id, go_on)
+
     def produced(self, flow: Flow, row: TokenRow) -> None:
         """See `swarmesh.queen.flow_run.FlowKeeper`."""
         flow.append(row)
-        self._unsaved.setdefault(flow.task_id, []).append(row)
-        if self._flush_timer is None:
-            self._flush_timer = self._loop.call_later(TOKENS_FLUSH_S, self._flush)
+        self._saver.add_row(flow.task_id, row)
 
     def ended(self, flow: Flow, done: DoneData) -> None:
         """See `swarmesh.queen.flow_run.FlowKeeper`."""
@@ -248,41 +265,34 @@ class Flows:
 
     # inside
 
-    def _hand_in(self, record: TaskRecord, submission: Submission, event: TaskSubmitted) -> FlowRun:
-        flow = Flow(record)
-        self._flows[record.task_id] = flow
+    def _hand_in(self, flow: Flow, submission: Submission, event: TaskSubmitted) -> FlowRun:
+        task_id = flow.task_id
         run = FlowRun(self, self._driver, flow, submission)
-        self._driver.run(record.task_id, run, event)
+        self._flows[task_id], self._runs[task_id] = flow, run
+        self._vigil.add(run)
+        self._driver.run(task_id, run, event)
         return run
 
     def _over(self, flow: Flow, record: TaskRecord) -> None:
-        self._flush()
+        self._vigil.remove(self._runs.pop(flow.task_id))
         flow.over(record)
-        self._write(self._finish(record))
+        self._saver.patch(record.task_id, _final_patch(record))
+        self._saver.when_saved(record.task_id, partial(self._saved, record.task_id))
 
-    async def _finish(self, record: TaskRecord) -> None:
-        await self._store.update_task(record.task_id, _final_patch(record))
-        # From here on the hivecomb has all of it.
-        self._flows.pop(record.task_id, None)
+    def _saved(self, task_id: TaskId) -> None:
+        if self._saver.has(task_id):
+            # The hivecomb takes nothing at the moment; until it does, the task is to be had from memory.
+            self._loop.call_later(RETRY_S, self._saved, task_id)
+        else:
+            self._flows.pop(task_id, None)
 
-    def _flush(self) -> None:
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
-        unsaved, self._unsaved = self._unsaved, {}
-        for task_id, rows in unsaved.items():
-            self._write(self._store.append_tokens(task_id, rows))
-
-    def _write(self, write: Coroutine[Any, Any, None]) -> None:
-        # Tasks start in the order they are made, and the store keeps the order of its calls.
-        task = self._loop.create_task(write)
-        self._writes.add(task)
-        task.add_done_callback(self._written)
-
-    def _written(self, task: asyncio.Task[None]) -> None:
-        self._writes.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("hivecomb_write_failed", error=str(error))
+    async def _known(self, key_id: KeyId, idempotency_key: str | None) -> TaskRecord | None:
+        # A submission that is repeated gets its first answer, also when nothing new would be taken in.
+        if idempotency_key is None:
+            return None
+        known = await self._store.task_by_idempotency_key(key_id, idempotency_key)
+        flow = self._flows.get(known.task_id) if known is not None else None
+        return flow.record if flow is not None else known
 
     def _ping(self) -> None:
         for flow in self._flows.values():
@@ -300,11 +310,13 @@ class Flows:
         return record
 
     async def _stored(self, task_id: TaskId, after_seq: int) -> tuple[TaskRecord, list[TokenRow]]:
-        record = await self._record(task_id)
+        return await self._record(task_id), await self._rows(task_id, after_seq)
+
+    async def _rows(self, task_id: TaskId, after_seq: int) -> list[TokenRow]:
         rows: list[TokenRow] = []
         while page := await self._store.tokens(task_id, after_seq=rows[-1].seq if rows else after_seq):
             rows += page
-        return record, rows
+        return rows
 
 
 def _event(record: TaskRecord, submission: Submission, *, model_known: bool, accepted: bool = False) -> TaskSubmitted:
@@ -317,7 +329,12 @@ def _event(record: TaskRecord, submission: Submission, *, model_known: bool, acc
         max_tokens=submission.max_tokens or 0,
         durable=True,
         model_known=model_known,
+        resumable=True,
+        fingerprint=hash((record.modelcell, record.request)),
         accepted=accepted,
+        attempts=record.attempts,
+        kills=record.kills,
+        running_on=record.worker_id if accepted and record.status == TaskStatus.RUNNING else None,
     )
 
 
@@ -341,6 +358,8 @@ def _running_patch(record: TaskRecord) -> TaskPatch:
     return TaskPatch(
         status=record.status,
         attempts=record.attempts,
+        kills=record.kills,
+        epoch=record.epoch,
         worker_id=record.worker_id,
         started_at_ms=record.started_at_ms,
     )

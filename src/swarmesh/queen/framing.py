@@ -1,11 +1,21 @@
-"""From a worker's framing to a client's: usually none at all, bytes pass as they are."""
+"""From a worker's framing to a client's: usually none at all, bytes pass as they are.
+
+Of an event stream only whole events are passed on. What the client has is then always the end of an event, so that
+another worker can go on there, or an error can be told.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
+from swarmesh.core.errors import EngineError
 from swarmesh.net.request import Request
 from swarmesh.wire.http1 import HOP_BY_HOP, ChunkedFramer, Headers, ResponseHead, render_head, status_line
+from swarmesh.wire.sse import EVENT_BYTES_MAX
+
+CHUNK_ENDS: Final = (b"\n\n\r\n", b"\n\r\n\r\n")
+"""How an event and its chunk end together; servers that end lines with CRLF end theirs the second way."""
+EVENT_ENDS: Final = (b"\n\n", b"\n\r\n")
 
 
 class Passage(Protocol):
@@ -13,23 +23,33 @@ class Passage(Protocol):
 
     Attributes:
         keeps_alive: The client's connection can be used again afterwards.
-        can_tell: It is an event stream at the end of an event, so another event can follow.
+        is_events: It is an event stream, so another event can follow what was sent.
     """
 
     keeps_alive: bool
-
-    @property
-    def can_tell(self) -> bool:
-        """See the class."""
+    is_events: bool
 
     def head(self, head: ResponseHead, extra: bytes) -> bytes:
         """The client's head, with ``extra`` header lines of ours."""
 
     def forward(self, data: bytes, *, ended: bool) -> bytes:
-        """The client's bytes for a worker's bytes."""
+        """The client's bytes for a worker's bytes.
 
-    def tell(self, event: bytes) -> bytes:
-        """A last event of our own, and the end."""
+        Raises:
+            EngineError: An event is longer than `EVENT_BYTES_MAX`.
+        """
+
+    def drop_rest(self) -> None:
+        """Forget the beginning of an event whose end will not come."""
+
+    def events(self, events: bytes) -> bytes:
+        """The client's bytes for whole events of ours."""
+
+    def end(self) -> bytes:
+        """The client's bytes for the end of events of ours."""
+
+    def payload(self, sent: bytes) -> bytes:
+        """The events in bytes that the client was sent."""
 
 
 def passage_for(head: ResponseHead, request: Request) -> Passage:
@@ -43,20 +63,42 @@ def passage_for(head: ResponseHead, request: Request) -> Passage:
     return AsItIs(head)
 
 
+class EventGate:
+    """Lets bytes through up to the last end of an event, and keeps the rest for the next time."""
+
+    __slots__ = ("_ends", "_held")
+
+    def __init__(self, ends: tuple[bytes, ...]) -> None:
+        self._ends = ends
+        self._held = b""
+
+    def pass_on(self, data: bytes, *, ended: bool) -> bytes:
+        """What may go out now; all of it at the end."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if ended or data.endswith(self._ends):
+            return data
+        cut = max(at + len(end) if (at := data.rfind(end)) >= 0 else 0 for end in self._ends)
+        self._held = data[cut:]
+        if len(self._held) > EVENT_BYTES_MAX:
+            raise EngineError(f"an event of more than {EVENT_BYTES_MAX} bytes came without an end")
+        return data[:cut]
+
+    def drop(self) -> None:
+        """Forget what is kept."""
+        self._held = b""
+
+
 class AsItIs:
     """Chunked or of known length on both sides: not a byte is touched."""
 
-    __slots__ = ("_events", "_tail", "keeps_alive")
+    __slots__ = ("_gate", "is_events", "keeps_alive")
 
     def __init__(self, head: ResponseHead) -> None:
         self.keeps_alive = True
-        self._events = head.chunked and _is_event_stream(head)
-        self._tail = b""
-
-    @property
-    def can_tell(self) -> bool:
-        """See `Passage`: true when the last bytes ended an event and its chunk together, as our agents send them."""
-        return self._events and (not self._tail or self._tail.endswith(b"\n\n\r\n"))
+        self.is_events = head.chunked and _is_event_stream(head)
+        self._gate = EventGate(CHUNK_ENDS)
 
     def head(self, head: ResponseHead, extra: bytes) -> bytes:
         """See `Passage`."""
@@ -64,31 +106,36 @@ class AsItIs:
             return b"%s\r\n%s\r\n" % (head.raw, extra)
         return _head(head, extra, [h for h in head.headers if h[0] == b"transfer-encoding"])
 
-    def forward(self, data: bytes, *, ended: bool) -> bytes:  # noqa: ARG002 - the worker's own end mark is in data
+    def forward(self, data: bytes, *, ended: bool) -> bytes:
         """See `Passage`."""
-        if data:
-            self._tail = data[-4:] if len(data) > 3 else (self._tail + data)[-4:]
-        return data
+        return self._gate.pass_on(data, ended=ended) if self.is_events else data
 
-    def tell(self, event: bytes) -> bytes:
+    def drop_rest(self) -> None:
         """See `Passage`."""
-        return _chunk(event) + b"0\r\n\r\n"
+        self._gate.drop()
+
+    def events(self, events: bytes) -> bytes:
+        """See `Passage`."""
+        return _chunk(events)
+
+    def end(self) -> bytes:
+        """See `Passage`."""
+        return b"0\r\n\r\n"
+
+    def payload(self, sent: bytes) -> bytes:
+        """See `Passage`."""
+        return _unchunked(sent)
 
 
 class Chunked:
     """The worker ends its answer by closing; the client's connection lives on, so its body goes in chunks."""
 
-    __slots__ = ("_events", "_tail", "keeps_alive")
+    __slots__ = ("_gate", "is_events", "keeps_alive")
 
     def __init__(self, head: ResponseHead) -> None:
         self.keeps_alive = True
-        self._events = _is_event_stream(head)
-        self._tail = b""
-
-    @property
-    def can_tell(self) -> bool:
-        """See `Passage`."""
-        return self._events and (not self._tail or self._tail.endswith(b"\n\n"))
+        self.is_events = _is_event_stream(head)
+        self._gate = EventGate(EVENT_ENDS)
 
     def head(self, head: ResponseHead, extra: bytes) -> bytes:
         """See `Passage`."""
@@ -96,48 +143,65 @@ class Chunked:
 
     def forward(self, data: bytes, *, ended: bool) -> bytes:
         """See `Passage`."""
-        if data:
-            self._tail = (self._tail + data[-2:])[-2:]
+        if self.is_events:
+            data = self._gate.pass_on(data, ended=ended)
         return _chunk(data) + (b"0\r\n\r\n" if ended else b"")
 
-    def tell(self, event: bytes) -> bytes:
+    def drop_rest(self) -> None:
         """See `Passage`."""
-        return _chunk(event) + b"0\r\n\r\n"
+        self._gate.drop()
+
+    def events(self, events: bytes) -> bytes:
+        """See `Passage`."""
+        return _chunk(events)
+
+    def end(self) -> bytes:
+        """See `Passage`."""
+        return b"0\r\n\r\n"
+
+    def payload(self, sent: bytes) -> bytes:
+        """See `Passage`."""
+        return _unchunked(sent)
 
 
 class UntilClose:
     """The client speaks HTTP/1.0: plain bytes, ended by closing."""
 
-    __slots__ = ("_events", "_framer", "_tail", "keeps_alive")
+    __slots__ = ("_framer", "_gate", "is_events", "keeps_alive")
 
     def __init__(self, head: ResponseHead) -> None:
         self.keeps_alive = False
-        self._events = _is_event_stream(head)
+        self.is_events = _is_event_stream(head)
         self._framer = ChunkedFramer() if head.chunked else None
-        self._tail = b""
-
-    @property
-    def can_tell(self) -> bool:
-        """See `Passage`."""
-        return self._events and (not self._tail or self._tail.endswith(b"\n\n"))
+        self._gate = EventGate(EVENT_ENDS)
 
     def head(self, head: ResponseHead, extra: bytes) -> bytes:
         """See `Passage`."""
         return _head(head, extra, [(b"connection", b"close")])
 
-    def forward(self, data: bytes, *, ended: bool) -> bytes:  # noqa: ARG002 - the end is the close
+    def forward(self, data: bytes, *, ended: bool) -> bytes:
         """See `Passage`."""
         if self._framer is not None:
             payload: list[bytes] = []
             self._framer.feed(data, payload)
             data = b"".join(payload)
-        if data:
-            self._tail = (self._tail + data[-2:])[-2:]
-        return data
+        return self._gate.pass_on(data, ended=ended) if self.is_events else data
 
-    def tell(self, event: bytes) -> bytes:
+    def drop_rest(self) -> None:
         """See `Passage`."""
-        return event
+        self._gate.drop()
+
+    def events(self, events: bytes) -> bytes:
+        """See `Passage`."""
+        return events
+
+    def end(self) -> bytes:
+        """See `Passage`."""
+        return b""
+
+    def payload(self, sent: bytes) -> bytes:
+        """See `Passage`."""
+        return sent
 
 
 def _head(head: ResponseHead, extra: bytes, framing: Headers) -> bytes:
@@ -147,6 +211,12 @@ def _head(head: ResponseHead, extra: bytes, framing: Headers) -> bytes:
 
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data) if data else b""
+
+
+def _unchunked(sent: bytes) -> bytes:
+    payload: list[bytes] = []
+    ChunkedFramer().feed(sent, payload)
+    return b"".join(payload)
 
 
 def _is_event_stream(head: ResponseHead) -> bool:

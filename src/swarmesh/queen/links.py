@@ -10,10 +10,15 @@ from swarmesh.net.address import Address, parse_address
 from swarmesh.net.upstream import Sink, UpstreamCall, UpstreamPool
 from swarmesh.wire.http1 import Headers, request_head
 
+LINGER_S: Final = 600
+"""How long a durable task may go on in its agent while no queen listens."""
 AGENT_IDLE_TTL_S: Final = 3600.0
 """Our own agents keep idle connections open; a dead agent closes them."""
 FOREIGN_IDLE_TTL_S: Final = 4.0
 """Other servers close idle connections, uvicorn after 5 s."""
+
+
+EXECUTE_TARGET: Final = b"/execute"
 
 
 class Dialect(StrEnum):
@@ -30,16 +35,25 @@ class WorkerLink:
 
     Attributes:
         remote_model: What the worker itself calls the model; empty when it goes by our name.
+        epoch: Which life of the queen this is; an agent obeys none before the newest it has heard of.
     """
 
     def __init__(
-        self, worker_id: WorkerId, location: str, *, dialect: Dialect, key: str = "", remote_model: str = ""
+        self,
+        worker_id: WorkerId,
+        location: str,
+        *,
+        dialect: Dialect,
+        key: str = "",
+        remote_model: str = "",
+        epoch: int = 0,
     ) -> None:
         self.worker_id = worker_id
         self.address: Address = parse_address(location)
         self.dialect = dialect
         self.key = key
         self.remote_model = remote_model
+        self.epoch = epoch
         ttl_s = AGENT_IDLE_TTL_S if dialect is Dialect.AGENT else FOREIGN_IDLE_TTL_S
         self._pool = UpstreamPool(self.address, idle_ttl_s=ttl_s)
         self._prefixes: dict[bytes, bytes] = {}
@@ -62,19 +76,36 @@ class WorkerLink:
         )
         return self._pool.request(payload, sink)
 
+    def get(self, target: bytes, sink: Sink) -> UpstreamCall:
+        """Ask for something that is there."""
+        return self._pool.request(self._head(b"GET", target, []), sink)
+
+    def delete(self, target: bytes, attempt: int, sink: Sink) -> UpstreamCall:
+        """Have something ended, unless a later attempt has it by now."""
+        attempt_header = (b"x-swarmesh-attempt", b"%d" % attempt)
+        return self._pool.request(self._head(b"DELETE", target, [attempt_header]), sink)
+
+    def cut(self, seconds: float) -> None:
+        """For drills: break every connection to this worker, and make no new one for so long."""
+        self._pool.sever(seconds)
+
     def close(self) -> None:
         """Close idle connections; streams that run end by themselves."""
         self._pool.close()
 
     def _render_prefix(self, target: bytes) -> bytes:
-        headers: Headers = [
-            (b"host", self.address.authority),
-            *self.auth_headers,
-            (b"content-type", b"application/json"),
-        ]
-        prefix = request_head(b"POST", self.address.prefix.encode() + target, headers)[:-2]
+        headers: Headers = [(b"content-type", b"application/json")]
+        if target == EXECUTE_TARGET:  # Only a durable task is anybody's business when no queen is there to listen.
+            headers.append((b"x-swarmesh-linger-s", b"%d" % LINGER_S))
+        prefix = self._head(b"POST", target, headers)[:-2]
         self._prefixes[target] = prefix
         return prefix
+
+    def _head(self, method: bytes, target: bytes, extra: Headers) -> bytes:
+        headers: Headers = [(b"host", self.address.authority), *self.auth_headers]
+        if self.dialect is Dialect.AGENT:
+            headers.append((b"x-swarmesh-epoch", b"%d" % self.epoch))
+        return request_head(method, self.address.prefix.encode() + target, [*headers, *extra])
 
 
 class Links:

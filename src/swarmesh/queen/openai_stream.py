@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET
 
-from swarmesh.core.errors import TaskRefusedError
+from swarmesh.core.errors import ResumeDivergedError, TaskRefusedError
 from swarmesh.wire.errors import ErrorBody
 from swarmesh.wire.flow import DoneData, ErrorData, Submission, TokenData, Usage
 from swarmesh.wire.sse import DONE_MARK, SseEvent
@@ -61,10 +61,15 @@ def chat_body(submission: Submission, model: str) -> bytes:
 
 
 class OpenAiStream:
-    """Turns one chat stream into our events; counts tokens itself where the server tells no usage."""
+    """Turns one chat stream into our events; counts tokens itself where the server tells no usage.
 
-    def __init__(self, job_id: str) -> None:
+    Args:
+        shown: Text that another server has said already; this one has to say it again, and it is left out.
+    """
+
+    def __init__(self, job_id: str, shown: str = "") -> None:
         self._job_id = job_id
+        self._shown = shown
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._pieces = 0
@@ -83,10 +88,20 @@ class OpenAiStream:
             self._finish_reason = choice.finish_reason or self._finish_reason
             if choice.delta.content:
                 self._pieces += 1
-                events.append(SseEvent(msgspec.json.encode(TokenData(choice.delta.content)), "token"))
+                text = self._news(choice.delta.content)
+                if text:
+                    events.append(SseEvent(msgspec.json.encode(TokenData(text)), "token"))
         return events
 
+    def _news(self, text: str) -> str:
+        again, self._shown = self._shown[: len(text)], self._shown[len(text) :]
+        if text[: len(again)] != again:
+            raise ResumeDivergedError(f"the server said {text[: len(again)]!r} where {again!r} was shown already")
+        return text[len(again) :]
+
     def _done(self) -> SseEvent:
+        if self._shown:
+            raise ResumeDivergedError("the server said less than was shown already")
         usage = self._usage or Usage(0, self._pieces, self._pieces)
         done = DoneData(self._job_id, self._finish_reason or "stop", usage)
         return SseEvent(msgspec.json.encode(done), "done")

@@ -32,7 +32,8 @@ from swarmesh.queen.api.flows import flow_routes
 from swarmesh.queen.api.route import Route
 from swarmesh.queen.api.rustbees import report_routes, rustbee_routes
 from swarmesh.queen.api.swarm import swarm_routes
-from swarmesh.queen.driver import Driver
+from swarmesh.queen.control_links import ControlLinks
+from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.effects import QueenEffects
 from swarmesh.queen.flow_routes import FlowRoutes
 from swarmesh.queen.flows import Flows
@@ -42,11 +43,14 @@ from swarmesh.queen.keys import KeyRing
 from swarmesh.queen.known_models import KnownModels
 from swarmesh.queen.links import Links
 from swarmesh.queen.relay import Relay
+from swarmesh.queen.vigil import Vigil
 from swarmesh.queen.workers import Workers
 from swarmesh.store.sqlite import SqliteStore
 from swarmesh.store.store import Store
 
 TICK_INTERVAL_S: Final = 1.0
+AMNESTY_MS: Final = 60_000
+"""After a start: workers may take so long to be heard before silence is held against any."""
 TICKS_BETWEEN_CLEARINGS: Final = 3600
 
 log = structlog.get_logger("queen")
@@ -55,19 +59,25 @@ log = structlog.get_logger("queen")
 class Queen:
     """One running queennode; made by `Queen.start`."""
 
-    def __init__(self, home: Home, settings: Settings, store: Store, keys: KeyRing) -> None:
+    def __init__(self, home: Home, settings: Settings, store: Store, keys: KeyRing, *, epoch: int) -> None:
         self._home = home
         self._settings = settings
         self._store = store
         self._started_at = time.time()
-        self._swarm = Swarm(queue_max_per_key=settings.queennode.queue_max_per_key)
+        self._swarm = Swarm(
+            queue_max_per_key=settings.queennode.queue_max_per_key,
+            amnesty_until_ms=now_ms() + AMNESTY_MS,
+            preemption=settings.queennode.preemption,
+        )
         self._driver = Driver(self._swarm, Links())
         self._models = KnownModels(self._swarm.fleet, home.root)
-        self._flows = Flows(self._driver, store)
-        self._workers = Workers(home, settings, self._driver, store, LocalHost(home))
+        self._vigil = Vigil()
+        self._control = ControlLinks(self._driver, self._vigil)
+        self._flows = Flows(self._driver, store, self._vigil, epoch=epoch)
+        self._workers = Workers(home, settings, self._driver, store, LocalHost(home), self._control, epoch=epoch)
         self._foreign = ForeignServers(self._driver, store)
         self._driver.effects = QueenEffects(self._flows, self._workers)
-        self._relay = Relay(self._driver, self._models, streams_max=settings.queennode.streams_max)
+        self._relay = Relay(self._driver, self._models, self._vigil, streams_max=settings.queennode.streams_max)
         control = AsgiBridge(control_app(self._routes()), _escaped)
         front = Front(keys, self._relay, FlowRoutes(self._flows, self._models), control)
         self._server = HttpServer(front, Limits(body_bytes_max=settings.queennode.body_bytes_max))
@@ -87,9 +97,10 @@ class Queen:
         store = await SqliteStore.open(home.hivecomb)
         try:
             keys = KeyRing(await load_keys(home, store), worker_secret(home))
-            queen = cls(home, settings, store, keys)
-            await queen._listen(settings.queennode)
+            queen = cls(home, settings, store, keys, epoch=await store.next_epoch())
+            await queen._bind(settings.queennode)
             await queen._take_over()
+            await queen._open()
         except BaseException:
             await store.close()
             raise
@@ -102,15 +113,17 @@ class Queen:
             self._ticker.cancel()
         self._home.queen_file.unlink(missing_ok=True)
         await self._server.close()
+        self._vigil.close()
+        self._control.close()
         await self._foreign.close()
         await self._workers.close()
         await self._flows.close()
         await self._store.close()
         log.info("stopped")
 
-    async def _listen(self, settings: QueenSettings) -> None:
+    async def _bind(self, settings: QueenSettings) -> None:
         try:
-            await self._server.listen(host=settings.host, port=settings.port)
+            await self._server.bind(settings.host, settings.port)
         except OSError as error:
             raise _cannot_listen(settings, error) from error
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -130,10 +143,15 @@ class Queen:
         ]
 
     async def _take_over(self) -> None:
-        note = QueenFile(self.url, os.getpid(), psutil.Process().create_time(), __version__)
-        await self._flows.resume()
+        # Workers first: what ran goes on where it ran, if that is known by then.
         await self._foreign.resume()
         await self._workers.adopt()
+        await self._flows.resume()
+
+    async def _open(self) -> None:
+        # Nobody is answered before everything that was accepted is known again.
+        await self._server.listen()
+        note = QueenFile(self.url, os.getpid(), psutil.Process().create_time(), __version__)
         write_private(self._home.queen_file, msgspec.json.encode(note))
         self._ticker = asyncio.get_running_loop().create_task(self._tick())
         log.info("started", url=self.url, version=__version__)

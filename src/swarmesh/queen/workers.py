@@ -16,7 +16,7 @@ from swarmesh.config.home import Home
 from swarmesh.config.settings import Settings
 from swarmesh.config.worker_key import worker_key, worker_secret
 from swarmesh.core.commands import ForgetWorker, RaiseAlarm, RefuseSpawn, SpawnWorker, StopWorker
-from swarmesh.core.errors import NotFoundError, SwarmeshError
+from swarmesh.core.errors import ConflictError, NotFoundError, SwarmeshError
 from swarmesh.core.events import (
     HostProbed,
     SpawnFailed,
@@ -34,6 +34,7 @@ from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.host import Host
 from swarmesh.net.address import Address
 from swarmesh.net.client import HttpClient
+from swarmesh.queen.control_links import ControlLinks
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.spawning import LOCAL_HOST, need_mib, worker_spec
@@ -55,15 +56,35 @@ ADOPTION_TIMEOUT_S: Final = 2.0
 log = structlog.get_logger("workers")
 
 
+class CutOffError(SwarmeshError):
+    """This rustbee is cut off for a drill."""
+
+    code = "cut_off"
+    status = 503
+
+
 class Workers:
     """The queen's dealings with workers on one host; the core decides, this acts."""
 
-    def __init__(self, home: Home, settings: Settings, driver: Driver, store: Store, host: Host) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        driver: Driver,
+        store: Store,
+        host: Host,
+        control: ControlLinks,
+        *,
+        epoch: int = 0,
+    ) -> None:
         self._home = home
         self._settings = settings
         self._driver = driver
         self._store = store
         self._host = host
+        self._control = control
+        self._epoch = epoch
+        self._cut_until_s: dict[WorkerId, float] = {}
         self._secret = worker_secret(home)
         self._specs: dict[WorkerId, WorkerSpec] = {}
         self._refusals: dict[WorkerId, SwarmeshError] = {}
@@ -117,10 +138,17 @@ class Workers:
         self._driver.post(WorkerStopRequested(worker_id, int(grace_s * 1000)))
 
     def register(self, registration: Registration) -> WaggleAnswer:
-        """Take in a worker that introduces itself."""
+        """Take in a worker that introduces itself.
+
+        Raises:
+            CutOffError: A drill keeps it away.
+        """
         worker_id = WorkerId(registration.rustbee_id)
+        self._check_cut(worker_id)
         key = worker_key(self._secret, worker_id)
-        self._driver.links.put(WorkerLink(worker_id, registration.location, dialect=Dialect.AGENT, key=key))
+        link = WorkerLink(worker_id, registration.location, dialect=Dialect.AGENT, key=key, epoch=self._epoch)
+        self._driver.links.put(link)
+        self._control.watch(worker_id)
         self._departed.pop(worker_id, None)
         self._driver.post(
             WorkerRegistered(
@@ -141,8 +169,13 @@ class Workers:
         return self._answer(worker_id)
 
     def waggle(self, waggle: Waggle) -> WaggleAnswer:
-        """Take in a report; a worker that is not known is asked to register."""
+        """Take in a report; a worker that is not known is asked to register.
+
+        Raises:
+            CutOffError: A drill keeps it away.
+        """
         worker_id = WorkerId(waggle.rustbee_id)
+        self._check_cut(worker_id)
         worker = self._driver.swarm.fleet.get(worker_id)
         if worker is None or not worker.location:
             return WaggleAnswer(acknowledged=False, status="unknown", next_waggle=1.0)
@@ -162,7 +195,12 @@ class Workers:
         return self._answer(worker_id)
 
     def alarm(self, alarm: Alarm) -> None:
-        """Take in an emergency."""
+        """Take in an emergency.
+
+        Raises:
+            CutOffError: A drill keeps it away.
+        """
+        self._check_cut(WorkerId(alarm.rustbee_id))
         self._driver.post(WorkerAlarmed(WorkerId(alarm.rustbee_id), alarm.code, alarm.message, alarm.returning))
 
     def goodbye(self, worker_id: WorkerId, reason: str) -> None:
@@ -171,6 +209,20 @@ class Workers:
         if worker is not None:
             self._remember(worker, reason)
         self._driver.post(WorkerGone(worker_id, reason))
+
+    def cut(self, worker_id: WorkerId, seconds: float) -> None:
+        """For drills: drop everything to and from a worker for so long, as a lost network would.
+
+        Raises:
+            NotFoundError: There is no such worker.
+        """
+        link = self._driver.links.get(worker_id)
+        if link is None:
+            self._known(worker_id)
+            raise NotFoundError(f"{worker_id} has no connection that could be cut")
+        log.warning("cut_for_a_drill", rustbee_id=worker_id, seconds=seconds)
+        self._cut_until_s[worker_id] = asyncio.get_running_loop().time() + seconds
+        link.cut(seconds)
 
     # what people see
 
@@ -218,6 +270,8 @@ class Workers:
         self._waggles.pop(worker_id, None)
         self._specs.pop(worker_id, None)
         self._last_alarm.pop(worker_id, None)
+        self._cut_until_s.pop(worker_id, None)
+        self._control.forget(worker_id)
         self._write(self._store.delete_worker(worker_id))
 
     def raise_alarm(self, command: RaiseAlarm) -> None:
@@ -252,7 +306,9 @@ class Workers:
         client = HttpClient(Address(path=agent.socket_path), headers=[(b"authorization", bearer)])
         try:
             _, body = await client.request("GET", "/health", timeout_s=ADOPTION_TIMEOUT_S)
-            self.register(msgspec.json.decode(body, type=Registration))
+            registration = msgspec.json.decode(body, type=Registration)
+            _demand_same_life(agent, registration)
+            self.register(registration)
         except (SwarmeshError, msgspec.DecodeError) as error:
             # It may only be slow: its own next waggle finds this queen as well.
             log.warning("not_adopted_yet", rustbee_id=worker_id, error=str(error))
@@ -326,6 +382,10 @@ class Workers:
             raise NotFoundError(f"no rustbee is called {worker_id!r}", hint="'swarmesh rustbees list' shows them.")
         return departed
 
+    def _check_cut(self, worker_id: WorkerId) -> None:
+        if self._cut_until_s and asyncio.get_running_loop().time() < self._cut_until_s.get(worker_id, 0.0):
+            raise CutOffError(f"{worker_id} is cut off for a drill")
+
     def _answer(self, worker_id: WorkerId) -> WaggleAnswer:
         worker = self._driver.swarm.fleet.get(worker_id)
         assert worker is not None, "a worker that was just heard is known"
@@ -347,6 +407,13 @@ class Workers:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _demand_same_life(agent: AgentFile, registration: Registration) -> None:
+    # The process that answers must be the one whose directory this is: a pid, or a socket, may be somebody else's now.
+    said = (registration.pid, registration.boot_id, registration.nonce)
+    if (agent.pid, agent.boot_id, agent.nonce) != said:
+        raise ConflictError(f"{agent.socket_path} is answered by another life of {agent.rustbee_id}")
 
 
 async def _logged(write: Coroutine[Any, Any, Any]) -> None:

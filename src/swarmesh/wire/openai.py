@@ -13,6 +13,8 @@ from msgspec import UNSET, UnsetType
 
 from swarmesh.core.ids import Priority
 from swarmesh.wire.flow import MaxTokens, StopList, StopText, Temperature
+from swarmesh.wire.resume import FIELD as RESUME_FIELD
+from swarmesh.wire.resume import Resume
 
 ModelText = Annotated[str, msgspec.Meta(max_length=128)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2.0, le=2.0)]
@@ -50,8 +52,26 @@ class Sampling(msgspec.Struct, kw_only=True, omit_defaults=True):
     top_k: Annotated[int, msgspec.Meta(ge=-1, le=1000000)] | UnsetType | None = UNSET
     min_p: Probability | UnsetType | None = UNSET
     repeat_penalty: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] | UnsetType | None = UNSET
-    # Ours; never sent on.
+    # Ours: what a client may say, and what the queen says to a worker. See `Sampling.entered`.
     priority: Priority | UnsetType = UNSET
+    background: bool | UnsetType = UNSET
+    resume: Resume | UnsetType = msgspec.field(name=RESUME_FIELD, default=UNSET)
+
+    def streams(self) -> bool:
+        """Whether the answer is wanted token by token."""
+        return self.stream is True
+
+    def wants_usage(self) -> bool:
+        """Whether the stream is to end with its usage."""
+        return isinstance(self.stream_options, StreamOptions) and self.stream_options.include_usage
+
+    def continues_by_tokens(self) -> bool:
+        """Whether a begun answer is all said by its tokens, so that a worker can go on after them."""
+        return self.choices() == 1
+
+    def fingerprint(self) -> int:
+        """Equal for requests that ask the same of a model."""
+        return 0
 
     def bound_tokens(self) -> int:
         """The most tokens this request may write, 0 when it sets no bound."""
@@ -82,6 +102,16 @@ class ChatRequest(Sampling, kw_only=True, omit_defaults=True):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | UnsetType | None = UNSET
     chat_template_kwargs: JsonSet = UNSET
 
+    def continues_by_tokens(self) -> bool:
+        """See `Sampling.continues_by_tokens`: calls and schemas are parsed or enforced from the first token on."""
+        return super().continues_by_tokens() and not (
+            _said(self.tools) or _said(self.response_format) or _said(self.logprobs)
+        )
+
+    def fingerprint(self) -> int:
+        """See `Sampling.fingerprint`."""
+        return hash((self.model, bytes(self.messages)))
+
     def bound_tokens(self) -> int:
         """See `Sampling.bound_tokens`; the newer name wins."""
         return self.max_completion_tokens or self.max_tokens or 0
@@ -101,6 +131,15 @@ class CompletionRequest(Sampling, kw_only=True, omit_defaults=True):
     echo: bool | UnsetType | None = UNSET
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | UnsetType | None = UNSET
 
+    def continues_by_tokens(self) -> bool:
+        """See `Sampling.continues_by_tokens`; a list of prompts has an answer for each."""
+        is_one = bytes(self.prompt)[:1] == b'"'
+        return super().continues_by_tokens() and is_one and not (self.echo or self.suffix or _said(self.logprobs))
+
+    def fingerprint(self) -> int:
+        """See `Sampling.fingerprint`."""
+        return hash((self.model, bytes(self.prompt)))
+
     def prompt_chars(self) -> int:
         """See `Sampling.prompt_chars`."""
         return len(bytes(self.prompt))
@@ -118,6 +157,14 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     user: Annotated[str, msgspec.Meta(max_length=512)] | UnsetType | None = UNSET
     priority: Priority | UnsetType = UNSET
 
+    def streams(self) -> bool:
+        """An embedding comes whole."""
+        return False
+
+    def fingerprint(self) -> int:
+        """See `Sampling.fingerprint`."""
+        return hash((self.model, bytes(self.input)))
+
     def bound_tokens(self) -> int:
         """An embedding costs about one written token however long its input is."""
         return 1
@@ -129,6 +176,10 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     def prompt_chars(self) -> int:
         """See `Sampling.prompt_chars`."""
         return len(bytes(self.input))
+
+
+def _said(value: object) -> bool:
+    return value is not UNSET and value is not None and value is not False and value != b"null"
 
 
 OpenAiRequest = ChatRequest | CompletionRequest | EmbeddingRequest

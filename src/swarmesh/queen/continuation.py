@@ -1,0 +1,47 @@
+"""A later worker's part of a stream that an earlier one began."""
+
+from __future__ import annotations
+
+from swarmesh.core.errors import EngineError
+from swarmesh.queen.framing import EVENT_ENDS, EventGate, Passage
+from swarmesh.wire.http1 import ResponseHead
+from swarmesh.wire.sse import SseReader
+from swarmesh.wire.transcript import Replay
+
+DONE_EVENT = b"data: [DONE]\n\n"
+
+
+class Continuation:
+    """Puts a worker's events into the framing that the client has been promised.
+
+    Args:
+        replay: Leaves out what was shown, of a worker that begins anew; None for one that goes on where it was told to.
+    """
+
+    def __init__(self, head: ResponseHead, passage: Passage, replay: Replay | None) -> None:
+        if not (head.header(b"content-type") or b"").startswith(b"text/event-stream"):
+            raise EngineError("the rustbee that was to go on with the stream answered with something else than events")
+        self._framer = head.framer()
+        self._passage = passage
+        self._replay = replay
+        self._gate = EventGate(EVENT_ENDS)
+        self._reader = SseReader()
+
+    def forward(self, data: bytes, *, ended: bool) -> bytes:
+        """The client's bytes for a worker's bytes.
+
+        Raises:
+            EngineError: They cannot be read.
+            ResumeDivergedError: It says something else than what was shown.
+        """
+        payload: list[bytes] = []
+        if self._framer is not None:
+            self._framer.feed(data, payload)
+        events = self._events(b"".join(payload))
+        framed = self._passage.events(events) if events else b""
+        return framed + self._passage.end() if ended else framed
+
+    def _events(self, payload: bytes) -> bytes:
+        if self._replay is None:
+            return self._gate.pass_on(payload, ended=False)
+        return b"".join(map(self._replay.take, self._reader.feed(payload)))

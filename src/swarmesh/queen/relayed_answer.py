@@ -1,0 +1,352 @@
+"""One answer of the relay on its way to the client, through as many workers as it takes."""
+
+from __future__ import annotations
+
+import random
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import UNSET
+
+from swarmesh.core.commands import BreakStream, StartStream
+from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError
+from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed, TaskCancelled
+from swarmesh.core.ids import Blame, TaskId
+from swarmesh.net.exchange import Exchange
+from swarmesh.net.upstream import UpstreamCall
+from swarmesh.queen.continuation import DONE_EVENT, Continuation
+from swarmesh.queen.driver import Driver
+from swarmesh.queen.framing import Passage, passage_for
+from swarmesh.queen.journal import Journal
+from swarmesh.queen.links import Dialect, WorkerLink
+from swarmesh.queen.refusal import Refusal
+from swarmesh.queen.vigil import CLIENT_PING_TICKS, SILENT_TICKS_MAX
+from swarmesh.wire.errors import envelope
+from swarmesh.wire.http1 import Headers, ResponseHead
+from swarmesh.wire.openai import EmbeddingRequest, OpenAiRequest
+from swarmesh.wire.sse import PING
+from swarmesh.wire.transcript import Replay, Transcript
+
+DECISION_HEADERS: Final = (b"x-swarmesh-rustbee", b"x-swarmesh-attempts", b"x-swarmesh-queue-ms")
+DECISION_LINES: Final = b"%s: %%s\r\n%s: %%d\r\n%s: %%d\r\n" % DECISION_HEADERS
+"""The same as one template: it is filled once per answer."""
+WHOLE_BYTES_MAX: Final = 1024 * 1024
+"""An answer that is no stream is kept back up to this until it is whole, so that another worker can start it over."""
+BROKEN_MARK: Final = b": broken "
+"""Begins the comment in which an agent says why it cuts a stream."""
+SEED_BITS: Final = 31
+
+_encoder = msgspec.json.Encoder()
+
+
+class Through(Protocol):
+    """What a worker's bytes go through: a passage, or a continuation of one."""
+
+    def forward(self, data: bytes, *, ended: bool) -> bytes:
+        """The client's bytes for a worker's bytes."""
+
+
+class AnswerKeeper(Protocol):
+    """Who has to know when an answer is over (`swarmesh.queen.relay.Relay`)."""
+
+    def over(self, answer: RelayedAnswer) -> None:
+        """It is."""
+
+
+class RelayedAnswer:
+    """One task of the relay: a `Runner` to the driver, a `Sink` to the upstream connection, watched for silence."""
+
+    __slots__ = (
+        "_attempt",
+        "_call",
+        "_driver",
+        "_exchange",
+        "_journal",
+        "_keeper",
+        "_link",
+        "_over",
+        "_passage",
+        "_paused",
+        "_pending",
+        "_pinged",
+        "_queue_ms",
+        "_quiet_ticks",
+        "_refusal",
+        "_replay",
+        "_request",
+        "_task_id",
+        "_through",
+        "_watched",
+    )
+
+    def __init__(
+        self, keeper: AnswerKeeper, driver: Driver, exchange: Exchange, task_id: TaskId, request: OpenAiRequest
+    ) -> None:
+        self._keeper = keeper
+        self._driver = driver
+        self._exchange = exchange
+        self._task_id = task_id
+        self._request = request
+        self._journal = Journal()
+        self._link: WorkerLink | None = None
+        self._call: UpstreamCall | None = None
+        self._passage: Passage | None = None
+        self._through: Through | None = None
+        self._replay: Replay | None = None
+        self._refusal: Refusal | None = None
+        self._pending = b""
+        self._attempt = 0
+        self._queue_ms = 0
+        self._quiet_ticks = 0
+        self._paused = self._watched = self._pinged = self._over = False
+        exchange.on_abort = self._client_left
+        exchange.on_pause = self._client_slow
+
+    # Runner
+
+    def start(self, command: StartStream, link: WorkerLink) -> None:
+        """See `swarmesh.queen.driver.Runner`."""
+        self._attempt = command.attempt
+        self._queue_ms = command.queue_ms
+        self._link = link
+        self._refusal = None
+        self._quiet_ticks = 0
+        self._watched = command.watched
+        self._pinged = link.dialect is Dialect.AGENT and self._request.streams()
+        self._request.model = link.remote_model or command.model
+        if self._exchange.started:
+            if not self._prepared_to_go_on(link):
+                return
+        else:
+            self._passage = None
+            self._draw_seed(link)
+        body = _encoder.encode(self._request)
+        self._call = link.post(self._request.target, body, self._task_id, command.attempt, self)
+
+    def stop(self) -> None:
+        """See `swarmesh.queen.driver.Runner`."""
+        self._close_upstream()
+        self._finished()
+
+    def preempt(self) -> None:
+        """See `swarmesh.queen.driver.Runner`."""
+        self._close_upstream()
+        self._drop_rest()
+
+    def break_off(self, command: BreakStream) -> None:
+        """See `swarmesh.queen.driver.Runner`."""
+        self._close_upstream()
+        self._report_broken(command.code, command.message, blame=command.blame)
+
+    def fail(self, error: SwarmeshError) -> None:
+        """See `swarmesh.queen.driver.Runner`."""
+        self._close_upstream()
+        if not self._exchange.finished:
+            if self._exchange.started:
+                self._end_with(error)
+            else:
+                self._exchange.fail(error, self._decision_headers())
+        self._finished()
+
+    # Sink
+
+    def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
+        """See `swarmesh.net.upstream.Sink`."""
+        self._quiet_ticks = 0
+        try:
+            first = self._opened(head) if head is not None else b""
+            if self._refusal is not None:
+                self._refused(self._refusal, data, ended=ended)
+                return
+            assert self._through is not None, "a head comes before its body"
+            passed = self._through.forward(data, ended=ended)
+        except SwarmeshError as error:
+            self._unreadable(error)
+            return
+        self._pass_on(first, passed, ended=ended)
+        if ended:
+            self._call = None
+            self._whole()
+
+    def broken(self, reason: str) -> None:
+        """See `swarmesh.net.upstream.Sink`."""
+        self._call = None
+        self._report_broken(self._told_code() or "stream_broke", reason)
+
+    # Watched
+
+    def tick(self) -> None:
+        """See `swarmesh.queen.vigil.Watched`."""
+        if self._paused:
+            return
+        self._quiet_ticks += 1
+        if self._call is None:
+            self._comfort()
+        elif self._pinged and self._quiet_ticks >= SILENT_TICKS_MAX:
+            self._close_upstream()
+            self._report_broken("stream_silent", f"{self._worker_name()} sent nothing, not even a sign of life")
+
+    # inside
+
+    def _opened(self, head: ResponseHead) -> bytes:
+        if head.status >= 400:
+            self._refusal = Refusal(head)
+            return b""
+        if self._passage is not None:
+            self._through = Continuation(head, self._passage, self._replay)
+            return b""
+        self._through = self._passage = passage_for(head, self._exchange.request)
+        return self._passage.head(head, DECISION_LINES % self._decision())
+
+    def _pass_on(self, first: bytes, passed: bytes, *, ended: bool) -> None:
+        assert self._passage is not None, "what is passed on goes through something"
+        if self._passage.is_events:
+            # One write for head and body: a system call each is most of what a request costs.
+            self._exchange.write(first + passed)
+            self._journal.append(passed)
+            if self._watched and b"data:" in passed:
+                self._watched = False
+                self._driver.post(StreamProgressed(self._task_id, self._attempt))
+            return
+        if self._pending:
+            first, self._pending = self._pending + first, b""
+        if ended or self._exchange.started or len(first) + len(passed) > WHOLE_BYTES_MAX:
+            self._exchange.write(first + passed)
+        else:
+            self._pending = first + passed
+
+    def _prepared_to_go_on(self, link: WorkerLink) -> bool:
+        # The journal is read only here: until a worker breaks, what it holds is nobody's business.
+        assert self._passage is not None, "what has started went through something"
+        request = self._request
+        assert not isinstance(request, EmbeddingRequest), "only streams are gone on with"
+        try:
+            shown = Transcript.read(self._passage.payload(self._journal.read()))
+        except SwarmeshError as error:
+            self._report_broken("stream_unreadable", error.message, resumable=False)
+            return False
+        if shown.done or (shown.is_finished and (shown.usage or not request.wants_usage())):
+            self._exchange.write((b"" if shown.done else self._passage.events(DONE_EVENT)) + self._passage.end())
+            self._whole()
+            return False
+        self._replay, request.resume = None, UNSET
+        if link.dialect is Dialect.AGENT and request.continues_by_tokens() and shown.is_plain and shown.choices:
+            request.resume = shown.resume()
+        elif shown.last_seq:
+            self._replay = Replay(shown)
+        return True
+
+    def _draw_seed(self, link: WorkerLink) -> None:
+        # An answer that cannot be gone on with by its tokens is repeated up to where it broke: it needs the same seed.
+        request = self._request
+        if link.dialect is Dialect.OPENAI or isinstance(request, EmbeddingRequest) or not request.streams():
+            return
+        if request.seed is UNSET or request.seed is None:
+            request.seed = random.getrandbits(SEED_BITS)
+
+    def _whole(self) -> None:
+        assert self._passage is not None, "a whole answer had a head"
+        self._exchange.finish(keep_alive=self._passage.keeps_alive)
+        self._over_with_worker()
+
+    def _over_with_worker(self) -> None:
+        self._driver.forget(self._task_id)
+        self._finished()
+        self._driver.post(StreamEnded(self._task_id, self._attempt))
+
+    def _refused(self, refusal: Refusal, data: bytes, *, ended: bool) -> None:
+        refusal.feed(data)
+        if ended:
+            self._call = None
+        elif not refusal.is_full:
+            return
+        self._close_upstream()
+        self._refusal = None
+        if refusal.is_workers_fault:
+            words = f"{self._worker_name()} answered {refusal.status}: {refusal.error().message}"
+            self._report_broken("engine_unavailable", words, final=refusal.is_final)
+            return
+        if self._exchange.started:
+            self._end_with(refusal.error())
+        else:
+            self._exchange.fail(refusal.error(), self._decision_headers())
+        self._over_with_worker()
+
+    def _unreadable(self, error: SwarmeshError) -> None:
+        self._close_upstream()
+        if isinstance(error, ResumeDivergedError):
+            # A third worker may agree with the first, but nothing says that it will before it has tried.
+            self._end_with(error)
+            self._over_with_worker()
+        else:
+            code = "garbage" if type(error) is EngineError else error.code
+            self._report_broken(code, f"{self._worker_name()}: {error.message}")
+
+    def _report_broken(
+        self,
+        code: str,
+        message: str,
+        *,
+        blame: Blame = Blame.WORKER,
+        resumable: bool = True,
+        final: bool = False,
+    ) -> None:
+        self._drop_rest()
+        if self._exchange.started and self._passage is not None:
+            resumable = resumable and self._passage.is_events and self._journal.complete
+        self._driver.post(StreamBroke(self._task_id, self._attempt, blame, code, message, resumable, final))
+
+    def _told_code(self) -> str:
+        _, found, told = self._journal.tail().rpartition(BROKEN_MARK)
+        return told.partition(b"\n")[0].decode("ascii", "replace")[:64] if found else ""
+
+    def _drop_rest(self) -> None:
+        self._pending = b""
+        if self._passage is not None:
+            self._passage.drop_rest()
+
+    def _end_with(self, error: SwarmeshError) -> None:
+        # A stream of events can say why it ends; anything else is cut, which no client takes for whole.
+        if self._passage is not None and self._passage.is_events:
+            event = b"data: " + envelope(error) + b"\n\n"
+            self._exchange.write(self._passage.events(event) + self._passage.end())
+            self._exchange.finish(keep_alive=self._passage.keeps_alive)
+        else:
+            self._exchange.finish(keep_alive=False)
+
+    def _comfort(self) -> None:
+        # Nobody works on it at the moment; its client should know that somebody will.
+        if self._quiet_ticks % CLIENT_PING_TICKS == 0 and self._exchange.started and self._passage is not None:
+            self._exchange.write(self._passage.events(PING))
+
+    def _client_left(self) -> None:
+        self._driver.post(TaskCancelled(self._task_id))
+
+    def _client_slow(self, paused: bool) -> None:  # noqa: FBT001 - the two states of one signal
+        self._paused = paused
+        self._quiet_ticks = 0
+        if self._call is not None:
+            self._call.pause(paused)
+
+    def _close_upstream(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _finished(self) -> None:
+        if not self._over:
+            self._over = True
+            self._keeper.over(self)
+            self._exchange.on_abort = self._exchange.on_pause = None
+
+    def _worker_name(self) -> str:
+        return self._link.worker_id if self._link is not None else "no rustbee"
+
+    def _decision(self) -> tuple[bytes, int, int]:
+        worker = self._link.id_header if self._link is not None else b""
+        return worker, self._attempt, self._queue_ms
+
+    def _decision_headers(self) -> Headers:
+        worker, attempts, queue_ms = self._decision()
+        values = (worker, b"%d" % attempts, b"%d" % queue_ms)
+        return list(zip(DECISION_HEADERS, values, strict=True))
