@@ -34,6 +34,7 @@ FULL_TASK = TaskRecord(
     created_at_ms=1,
     idempotency_key="once",
     attempts=2,
+    kills=1,
     epoch=3,
     worker_id=WorkerId("rustbee-4"),
     started_at_ms=5,
@@ -119,6 +120,17 @@ async def test_an_idempotency_key_belongs_to_its_api_key(store: Store) -> None:
     assert await store.insert_task(other) == other
 
 
+async def test_a_task_is_found_by_its_idempotency_key(store: Store) -> None:
+    kept = await store.insert_task(a_task("a", idempotency_key="k"))
+    assert await store.task_by_idempotency_key(KeyId("key-1"), "k") == kept
+    assert await store.task_by_idempotency_key(KeyId("key-2"), "k") is None
+    assert await store.task_by_idempotency_key(KeyId("key-1"), "other") is None
+    await store.update_task(TaskId("a"), TaskPatch(status="done", finished_at_ms=1))
+    assert await store.task_by_idempotency_key(KeyId("key-1"), "k") == replace(kept, status="done", finished_at_ms=1)
+    await store.prune(2)
+    assert await store.task_by_idempotency_key(KeyId("key-1"), "k") is None
+
+
 async def test_a_resubmission_shows_the_present_state_of_the_first(store: Store) -> None:
     await store.insert_task(a_task("a", idempotency_key="k"))
     await store.update_task(TaskId("a"), TaskPatch(status="running"))
@@ -150,7 +162,7 @@ async def test_a_patch_changes_what_it_names_and_none_clears(store: Store) -> No
 
 async def test_a_patch_can_change_every_field_it_has(store: Store) -> None:
     await store.insert_task(a_task("a"))
-    patch = TaskPatch("done", 1, 2, WorkerId("w"), 3, 4, 5, 6, "stop", "code", "message", "hint")
+    patch = TaskPatch("done", 1, 9, 2, WorkerId("w"), 3, 4, 5, 6, "stop", "code", "message", "hint")
     await store.update_task(TaskId("a"), patch)
     assert await store.task(TaskId("a")) == replace(a_task("a"), **patch.changes())
 
@@ -237,6 +249,68 @@ async def test_a_read_of_large_outputs_is_bounded_in_bytes(store: Store) -> None
 async def test_tokens_need_their_task(store: Store, rows: list[TokenRow]) -> None:
     with pytest.raises(NotFoundError, match="no task nobody"):
         await store.append_tokens(TaskId("nobody"), rows)
+
+
+async def test_kills_are_counted_from_zero(store: Store) -> None:
+    kept = await store.insert_task(a_task("a"))
+    assert kept.kills == 0
+    await store.update_task(TaskId("a"), TaskPatch(kills=2))
+    [found] = await store.unfinished_tasks()
+    assert found == a_task("a", kills=2)
+
+
+async def test_the_end_of_a_task_is_one_write(store: Store) -> None:
+    await store.insert_task(a_task("a"))
+    await store.append_tokens(TaskId("a"), [TokenRow(1, "one")])
+    patch = TaskPatch(status="done", finished_at_ms=9, completion_tokens=3, finish_reason="stop")
+    await store.finish_task(TaskId("a"), [TokenRow(1, "ONE"), TokenRow(2, "two"), TokenRow(3, "three")], patch)
+    assert await store.task(TaskId("a")) == replace(a_task("a"), **patch.changes())
+    assert [row.text for row in await store.tokens(TaskId("a"))] == ["one", "two", "three"]
+    assert await store.unfinished_tasks() == []
+
+
+async def test_a_task_may_end_without_further_tokens(store: Store) -> None:
+    await store.insert_task(a_task("a"))
+    await store.finish_task(TaskId("a"), [], TaskPatch(status="cancelled"))
+    assert await store.task(TaskId("a")) == a_task("a", status="cancelled")
+    assert await store.tokens(TaskId("a")) == []
+
+
+@pytest.mark.parametrize("rows", [[], [TokenRow(1, "x")]])
+async def test_an_unknown_task_does_not_end(store: Store, rows: list[TokenRow]) -> None:
+    with pytest.raises(NotFoundError, match="no task nobody"):
+        await store.finish_task(TaskId("nobody"), rows, TaskPatch(status="done"))
+    assert await store.tokens(TaskId("nobody")) == []
+
+
+async def test_whoever_sees_the_end_of_a_task_sees_all_its_tokens(store: Store) -> None:
+    rows = [TokenRow(seq, f"{seq}") for seq in range(1, 21)]
+
+    async def watch(task_id: TaskId) -> int:
+        while True:
+            task = await store.task(task_id)
+            if task is not None and task.status == "done":
+                return len(await store.tokens(task_id))
+            await asyncio.sleep(0)
+
+    async def live(task_id: TaskId) -> int:
+        await store.insert_task(a_task(task_id))
+        watching = asyncio.create_task(watch(task_id))
+        await store.finish_task(task_id, rows, TaskPatch(status="done"))
+        return await watching
+
+    assert await asyncio.gather(*(live(TaskId(f"t{n}")) for n in range(10))) == [20] * 10
+
+
+async def test_epochs_start_at_one_and_rise_by_one(store: Store) -> None:
+    assert [await store.next_epoch() for _ in range(3)] == [1, 2, 3]
+    assert sorted(await asyncio.gather(*(store.next_epoch() for _ in range(20)))) == list(range(4, 24))
+
+
+async def test_an_epoch_is_above_what_workers_have_seen(store: Store) -> None:
+    assert await store.next_epoch(above=41) == 42
+    assert await store.next_epoch(above=7) == 43
+    assert await store.next_epoch() == 44
 
 
 async def test_writes_of_one_caller_happen_in_order(store: Store) -> None:
@@ -331,3 +405,7 @@ async def test_a_closed_store_says_so(store: Store) -> None:
         await store.insert_task(FULL_TASK)
     with pytest.raises(StoreClosedError):
         await store.task(FULL_TASK.task_id)
+    with pytest.raises(StoreClosedError):
+        await store.finish_task(FULL_TASK.task_id, [], TaskPatch())
+    with pytest.raises(StoreClosedError):
+        await store.next_epoch()

@@ -12,13 +12,15 @@ from swarmesh.core.errors import HivecombLockedError
 from swarmesh.core.ids import KeyId, ModelName, TaskId
 from swarmesh.store.records import TaskRecord
 from swarmesh.store.sqlite import SqliteStore
+from swarmesh.store.store import READ_LIMIT
 
 LANES = 16
-# Says a name only after the store promised that its task and tokens are durable.
+TOKENS = 40
+# Says its epoch, then the name of each task only after the store promised that it ended and has all its tokens.
 WRITER_SCRIPT = f"""
 import asyncio, os, sys
 from pathlib import Path
-from swarmesh.store.records import TaskRecord, TokenRow
+from swarmesh.store.records import TaskPatch, TaskRecord, TokenRow
 from swarmesh.store.sqlite import SqliteStore
 
 async def submit(store, lane):
@@ -26,10 +28,13 @@ async def submit(store, lane):
         name = f"{{lane}}-{{os.getpid()}}-{{n}}"
         await store.insert_task(TaskRecord(name, "queued", "demo", "medium", "k", b"{{}}", 1))
         await store.append_tokens(name, [TokenRow(1, "a"), TokenRow(2, "b")])
+        rows = [TokenRow(seq, "c") for seq in range(3, {TOKENS} + 1)]
+        await store.finish_task(name, rows, TaskPatch(status="done", finished_at_ms=2))
         os.write(1, f"{{name}}\\n".encode())
 
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
+    os.write(1, f"{{await store.next_epoch()}}\\n".encode())
     await asyncio.gather(*(submit(store, lane) for lane in range({LANES})))
 
 asyncio.run(main())
@@ -55,14 +60,28 @@ def spawn(script: str, path: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def promises_until_killed(path: Path, lines: int) -> list[str]:
-    """Every name that the child said, killed with -9 in the middle of its work after some lines."""
+def promises_until_killed(path: Path, lines: int) -> tuple[int, list[str]]:
+    """The epoch and every name that the child said, killed with -9 in the middle of its work after some lines."""
     with spawn(WRITER_SCRIPT, path) as child:
         assert child.stdout is not None
+        epoch = int(child.stdout.readline())
         said = [child.stdout.readline() for _ in range(lines)]
         child.kill()
         said += child.stdout.readlines()
-    return [line.decode().strip() for line in said if line.endswith(b"\n")]
+    return epoch, [line.decode().strip() for line in said if line.endswith(b"\n")]
+
+
+async def finished_tasks(store: SqliteStore) -> set[str]:
+    """All that are done, each with every token; no other has any of its last ones."""
+    kept = await store.tasks(limit=READ_LIMIT)
+    assert len(kept) < READ_LIMIT, "all were looked at"
+    for task in kept:
+        seqs = [row.seq for row in await store.tokens(task.task_id)]
+        if task.status == "done":
+            assert seqs == list(range(1, TOKENS + 1))
+        else:
+            assert seqs in ([], [1, 2])
+    return {task.task_id for task in kept if task.status == "done"}
 
 
 @pytest.fixture
@@ -72,22 +91,23 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("lines", [1, 40, 150, 400, 1_000])
 async def test_what_was_acknowledged_survives_kill_9(path: Path, lines: int) -> None:
-    promised = await asyncio.to_thread(promises_until_killed, path, lines)
+    epoch, promised = await asyncio.to_thread(promises_until_killed, path, lines)
     store = await SqliteStore.open(path)
-    kept = {task.task_id for task in await store.unfinished_tasks()}
     assert len(promised) >= lines
-    assert set(promised) <= kept
-    for name in promised:
-        assert [row.text for row in await store.tokens(TaskId(name))] == ["a", "b"]
+    assert set(promised) <= await finished_tasks(store)
+    assert (epoch, await store.next_epoch()) == (1, 2)
     await store.close()
 
 
 async def test_a_hivecomb_that_was_killed_again_and_again_has_everything(path: Path) -> None:
     promised: list[str] = []
-    for lines in (30, 60, 90):
-        promised += await asyncio.to_thread(promises_until_killed, path, lines)
+    for life, lines in enumerate((30, 60, 90), start=1):
+        epoch, more = await asyncio.to_thread(promises_until_killed, path, lines)
+        assert epoch == life
+        promised += more
     store = await SqliteStore.open(path)
-    assert set(promised) <= {task.task_id for task in await store.unfinished_tasks()}
+    assert set(promised) <= await finished_tasks(store)
+    assert await store.next_epoch() == 4
     await store.close()
 
 

@@ -13,9 +13,11 @@ import apsw
 import pytest
 from msgspec.structs import replace
 
+from faulty_vfs import RefusingDisk
 from swarmesh.core.ids import KeyId, ModelName, TaskId
+from swarmesh.store import writer as writer_module
 from swarmesh.store.errors import StoreFullError
-from swarmesh.store.records import TaskPatch, TaskRecord
+from swarmesh.store.records import TaskPatch, TaskRecord, TokenRow
 from swarmesh.store.sqlite import SqliteStore
 
 TASK = TaskRecord(
@@ -65,22 +67,29 @@ def disk() -> Iterator[Disk]:
 
 
 @pytest.fixture
+def refusing_disk() -> Iterator[RefusingDisk]:
+    disk = RefusingDisk()
+    yield disk
+    disk.unregister()
+
+
+@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "hivecomb.db"
 
 
 @pytest.fixture
 def small_file_system(tmp_path: Path) -> Iterator[Path]:
-    """One MiB, really: a tmpfs of its own."""
+    """Two MiB, really: a tmpfs of its own."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root on Linux")
     small = tmp_path / "small"
     small.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
     try:
         subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this machine does not allow mounts")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine does not allow mounts: {error}")
     yield small
     subprocess.run(["/bin/umount", str(small)], check=True)
 
@@ -182,4 +191,116 @@ async def test_closing_on_a_full_file_system_loses_nothing(small_file_system: Pa
     await store.close()
     store = await SqliteStore.open(small_file_system / "hivecomb.db")
     assert len(await store.tasks(limit=1_000)) == fitted
+    await store.close()
+
+
+async def every_write_is_refused(store: SqliteStore, known: TaskId) -> None:
+    """Each kind of it, with the error a client can act on."""
+    writes = (
+        store.insert_task(a_task("refused", request=bytes(9_000))),
+        store.update_task(known, TaskPatch(status="running")),
+        store.append_tokens(known, [TokenRow(1, "x" * 9_000)]),
+        store.finish_task(known, [TokenRow(1, "x" * 9_000)], TaskPatch(status="done")),
+        store.next_epoch(),
+    )
+    for outcome in await asyncio.gather(*writes, return_exceptions=True):
+        assert isinstance(outcome, StoreFullError), outcome
+        assert (outcome.status, outcome.retry_after_s) == (507, 30)
+        assert "no restart" in outcome.hint
+
+
+async def test_no_room_in_the_log_refuses_writes_and_lets_reads_go_on(path: Path, refusing_disk: RefusingDisk) -> None:
+    store = await SqliteStore.open(path, vfs=refusing_disk.name)
+    known = a_task("known")
+    await store.insert_task(known)
+    refusing_disk.refused = ("-wal",)
+    await every_write_is_refused(store, known.task_id)
+    assert await store.task(known.task_id) == known
+    assert await store.unfinished_tasks() == [known]
+    assert await store.tokens(known.task_id) == []
+    refusing_disk.refused = ()
+    await store.finish_task(known.task_id, [TokenRow(1, "x")], TaskPatch(status="done"))
+    assert await store.next_epoch() == 1
+    await store.close()
+
+
+async def test_no_room_in_the_file_only_lets_the_log_grow(
+    path: Path, refusing_disk: RefusingDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "CHECKPOINT_PAGES", 20)
+    monkeypatch.setattr(writer_module, "WAL_PAGES_MAX", 60)
+    store = await SqliteStore.open(path, vfs=refusing_disk.name)
+    refusing_disk.refused = (".db",)
+    for n in range(60):
+        await store.insert_task(a_task(f"t{n}", request=bytes(9_000)))
+    assert store.stats.checkpoint_failures >= 3
+    assert store.stats.checkpoints == 0
+    assert len(await store.unfinished_tasks()) == 60
+    refusing_disk.refused = ()
+    for n in range(60, 120):
+        await store.insert_task(a_task(f"t{n}", request=bytes(9_000)))
+    assert store.stats.checkpoints
+    await store.close()
+    store = await SqliteStore.open(path)
+    assert len(await store.unfinished_tasks()) == 120
+    await store.close()
+
+
+async def test_a_close_without_room_for_the_log_s_return_keeps_the_log(path: Path, refusing_disk: RefusingDisk) -> None:
+    store = await SqliteStore.open(path, vfs=refusing_disk.name)
+    refusing_disk.refused = (".db",)
+    await store.insert_task(TASK)
+    await store.close()
+    store = await SqliteStore.open(path)
+    assert await store.task(TASK.task_id) == TASK
+    await store.close()
+
+
+async def test_a_really_full_file_system_is_full_for_every_write_and_no_read(small_file_system: Path) -> None:
+    store = await SqliteStore.open(small_file_system / "hivecomb.db")
+    known = a_task("known")
+    await store.insert_task(known)
+    filler = small_file_system / "filler"
+    await asyncio.to_thread(fill, filler)
+    await insert_until_full(store, request_bytes=4_000)
+    await every_write_is_refused(store, known.task_id)
+    assert await store.task(known.task_id) == known
+    assert await store.unfinished_tasks() == [known]
+    assert await store.tokens(known.task_id) == []
+    await asyncio.to_thread(filler.unlink)
+    await store.finish_task(known.task_id, [TokenRow(1, "x" * 9_000)], TaskPatch(status="done"))
+    assert await store.next_epoch() == 1
+    await store.close()
+
+
+async def test_a_hivecomb_opens_on_a_full_file_system(small_file_system: Path) -> None:
+    path = small_file_system / "hivecomb.db"
+    store = await SqliteStore.open(path)
+    for n in range(20):
+        await store.insert_task(a_task(f"t{n}", request=bytes(4_000)))
+    filler = small_file_system / "filler"
+    await asyncio.to_thread(fill, filler)
+    fitted = 20 + await insert_until_full(store, request_bytes=4_000)
+    await store.close()
+    await asyncio.to_thread(fill, small_file_system / "second filler")
+    store = await SqliteStore.open(path, boot_id="next")
+    assert len(await store.tasks(limit=1_000)) == fitted
+    await every_write_is_refused(store, TaskId("t0"))
+    await asyncio.to_thread(filler.unlink)
+    await store.insert_task(TASK)
+    await store.close()
+
+
+async def test_no_room_to_open_is_said_so(small_file_system: Path) -> None:
+    path = small_file_system / "hivecomb.db"
+    store = await SqliteStore.open(path)
+    await store.insert_task(TASK)
+    await store.close()
+    filler = small_file_system / "filler"
+    await asyncio.to_thread(fill, filler)
+    with pytest.raises(StoreFullError, match="no room"):
+        await SqliteStore.open(path)
+    await asyncio.to_thread(filler.unlink)
+    store = await SqliteStore.open(path)
+    assert await store.task(TASK.task_id) == TASK
     await store.close()

@@ -75,19 +75,53 @@ async def test_what_is_no_database_is_named_and_left_alone(text_file: Path) -> N
 
 
 def damage(path: Path) -> None:
-    """Overwrite all but the first two pages."""
+    """Overwrite all but the first pages, which have the schema and the roots of all trees."""
     content = path.read_bytes()
-    kept_bytes = 2 * PAGE_BYTES
+    kept_bytes = 16 * PAGE_BYTES
     path.write_bytes(content[:kept_bytes] + b"\xff" * (len(content) - kept_bytes))
 
 
-async def test_damaged_pages_are_reported_when_they_are_met(path: Path) -> None:
-    store = await SqliteStore.open(path)
+@pytest.fixture
+async def damaged(path: Path) -> Path:
+    """Whole when it was closed in the boot called 'this'; something happened to it since."""
+    store = await SqliteStore.open(path, boot_id="this")
     for n in range(50):
         await store.insert_task(a_task(f"t{n}", request=bytes(3_000)))
     await store.close()
     await asyncio.to_thread(damage, path)
-    store = await SqliteStore.open(path)
+    return path
+
+
+@pytest.mark.parametrize("boot_id", ["", "another"])
+async def test_a_new_boot_looks_for_damage_first(damaged: Path, boot_id: str) -> None:
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"hivecomb\.db is damaged") as raised:
+            await SqliteStore.open(damaged, boot_id=boot_id)
+        assert "backup" in raised.value.hint
+        assert "\n" not in raised.value.message
+
+
+async def test_tokens_without_their_task_are_damage(path: Path) -> None:
+    await (await SqliteStore.open(path)).close()
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO tokens (submission, seq, text) VALUES (7, 1, 'x'), (7, 2, 'y')")
+    connection.close()
+    with pytest.raises(StoreError, match="rows that belong to nothing: 2, the first in tokens"):
+        await SqliteStore.open(path)
+
+
+async def test_a_check_in_this_boot_is_not_repeated(path: Path) -> None:
+    await (await SqliteStore.open(path, boot_id="this")).close()
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO tokens (submission, seq, text) VALUES (7, 1, 'x')")
+    connection.close()
+    await (await SqliteStore.open(path, boot_id="this")).close()
+    with pytest.raises(StoreError, match="rows that belong to nothing: 1, the first in tokens"):
+        await SqliteStore.open(path, boot_id="next")
+
+
+async def test_damage_that_comes_later_is_reported_when_it_is_met(damaged: Path) -> None:
+    store = await SqliteStore.open(damaged, boot_id="this")
     with pytest.raises(StoreError, match=r"hivecomb\.db is damaged"):
         await store.unfinished_tasks()
     with pytest.raises(StoreError, match=r"hivecomb\.db is damaged"):
@@ -124,6 +158,13 @@ async def test_values_no_file_can_hold_are_bad_input(path: Path) -> None:
     with pytest.raises(InvalidValueError):
         await store.insert_task(a_task("t", attempts=2**70))
     await store.insert_task(TASK)
+    rows = [TokenRow(1, "good"), TokenRow(2, "\ud800")]
+    with pytest.raises(InvalidValueError):
+        await store.finish_task(TASK.task_id, rows, TaskPatch(status="done"))
+    with pytest.raises(InvalidValueError):
+        await store.finish_task(TASK.task_id, rows[:1], TaskPatch(status="done", kills=2**70))
+    assert await store.task(TASK.task_id) == TASK
+    assert await store.tokens(TASK.task_id) == [], "an end that cannot be kept leaves no half"
     await store.close()
 
 

@@ -5,9 +5,11 @@ import pytest
 from msgspec import Struct
 
 from swarmesh.core.errors import StoreError
+from swarmesh.core.ids import TaskId
 from swarmesh.store import schema
 from swarmesh.store.records import AlarmRecord, KeyRecord, TaskRecord, TokenRow, WorkerRecord
 from swarmesh.store.schema import APPLICATION_ID, migrate, migrations, queries
+from swarmesh.store.statements import select_task, select_tokens
 
 PATH = Path("hivecomb.db")
 
@@ -28,6 +30,30 @@ def test_migrating_again_changes_nothing(connection: apsw.Connection) -> None:
     changes = connection.total_changes()
     migrate(connection, PATH)
     assert connection.total_changes() == changes
+
+
+def test_what_an_older_file_has_stays(connection: apsw.Connection) -> None:
+    [first, *_] = migrations()
+    connection.execute(first).fetchall()
+    connection.pragma("user_version", 1)
+    connection.pragma("foreign_keys", 1)
+    request = b"{}" * 10_000
+    connection.execute(
+        "INSERT INTO tasks (task_id, request, status, modelcell, priority, key_id, created_at_ms, attempts, epoch) "
+        "VALUES ('t', ?, 'done', 'm', 'low', 'k', 1, 2, 3)",
+        (request,),
+    )
+    connection.execute("INSERT INTO tokens (submission, seq, text) VALUES (1, 1, 'honey')")
+    migrate(connection, PATH)
+    kept = select_task(connection, TaskId("t"))
+    assert kept is not None
+    assert (kept.request, kept.attempts, kept.kills, kept.epoch) == (request, 2, 0, 3)
+    assert select_tokens(connection, TaskId("t"), after_seq=0, limit=9) == [TokenRow(1, "honey")]
+
+
+def test_the_request_stands_last_so_that_listings_need_not_read_it(connection: apsw.Connection) -> None:
+    migrate(connection, PATH)
+    assert [row[1] for row in connection.pragma("table_info", "tasks")][-1] == "request"
 
 
 def test_only_missing_steps_run(connection: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,9 @@ BUSY_TIMEOUT_MS: Final = 5_000
 """How long to wait for a lock that some other program holds on the file."""
 WAL_BYTES_KEPT: Final = 64 * 1024 * 1024
 """A write-ahead log that grew beyond this is cut back to it when it starts over."""
-_RETRY_FULL_S: Final = 30
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_log = logging.getLogger(__name__)
 
 
 def create_private(path: Path) -> None:
@@ -61,11 +63,11 @@ def open_writer(path: Path, *, vfs: str | None, max_bytes: int | None) -> apsw.C
     except apsw.Error as exc:
         error = failure(exc, connection, path)
         if connection is not None:
-            connection.close()
+            close(connection)
         raise error from exc
     except StoreError:
         if connection is not None:
-            connection.close()
+            close(connection)
         raise
     return connection
 
@@ -77,20 +79,27 @@ def open_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
     return connection
 
 
+def close(connection: apsw.Connection) -> None:
+    """Let go of a connection; the last one also folds the log into the file, if the disk allows."""
+    filename = connection.filename
+    try:
+        connection.close()
+    except apsw.Error as exc:
+        # Nothing is lost: the log stays, and the next opening reads it.
+        _log.warning("the hivecomb %s was closed without its last checkpoint: %s", filename, exc)
+
+
 def failure(exc: apsw.Error, connection: apsw.Connection | None, path: Path) -> StoreError:
     """What an SQLite error means to a caller; ask right after it, before the connection is used again."""
     system_errno = connection.system_errno if connection is not None else 0
     match exc:
         case apsw.FullError():
-            return StoreFullError(f"no room to write the hivecomb {path}", retry_after_s=_RETRY_FULL_S)
+            return StoreFullError(f"no room to write the hivecomb {path}")
         case apsw.IOError() if system_errno in _NO_SPACE:
             reason = os.strerror(system_errno)
-            return StoreFullError(f"no room to write the hivecomb {path}: {reason}", retry_after_s=_RETRY_FULL_S)
+            return StoreFullError(f"no room to write the hivecomb {path}: {reason}")
         case apsw.NotADBError() | apsw.CorruptError():
-            return StoreError(
-                f"the hivecomb {path} is damaged or no SQLite file: {exc}",
-                hint=f"Put a backup in its place, or move {path.name}* away to start an empty hivecomb.",
-            )
+            return damaged(path, str(exc))
         case apsw.BusyError():
             return StoreError(
                 f"another program kept the hivecomb {path} locked for {BUSY_TIMEOUT_MS} ms",
@@ -99,6 +108,14 @@ def failure(exc: apsw.Error, connection: apsw.Connection | None, path: Path) -> 
             )
         case _:
             return StoreError(f"the hivecomb {path} failed: {exc}")
+
+
+def damaged(path: Path, reason: str) -> StoreError:
+    """What a caller hears of a file that cannot be trusted."""
+    return StoreError(
+        f"the hivecomb {path} is damaged or no SQLite file: {reason}",
+        hint=f"Put a backup in its place, or move {path.name}* away to start an empty hivecomb.",
+    )
 
 
 def _set_durable(connection: apsw.Connection) -> None:

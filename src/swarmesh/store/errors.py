@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from swarmesh.core.errors import StoreError
+
+RETRY_AFTER_FULL_S: Final = 30
+"""How soon a refused write is worth another try: a person or a cleaner has to make room first."""
 
 
 class StoreFullError(StoreError):
@@ -10,7 +15,20 @@ class StoreFullError(StoreError):
 
     code = "hivecomb_full"
     status = 507
-    default_hint = "Free disk space or prune finished tasks; writing works again by itself once there is room."
+    default_hint = (
+        "Free space on the disk of the hivecomb; writing works again by itself, no restart is needed. "
+        "Until then requests that need not be kept are served as ever."
+    )
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after_s: int | None = RETRY_AFTER_FULL_S,
+    ) -> None:
+        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
 
 
 class StoreClosedError(StoreError):

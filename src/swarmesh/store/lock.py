@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -60,8 +61,10 @@ def _lock(fd: int, path: Path) -> None:
             f"cannot lock {path}: {exc.strerror}",
             hint="Keep the hivecomb on a local disk; some network file systems have no locks.",
         ) from exc
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    # On a full disk the lock holds all the same; only its holder's number is missing.
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
 
 def _locked(fd: int, path: Path) -> HivecombLockedError:

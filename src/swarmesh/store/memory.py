@@ -35,6 +35,7 @@ class MemoryStore:
         self._keys: dict[KeyId, KeyRecord] = {}
         self._alarms: deque[AlarmRecord] = deque(maxlen=ALARMS_KEPT)
         self._last_alarm_id = 0
+        self._epoch = 0
         self._closed = False
 
     async def insert_task(self, record: TaskRecord) -> TaskRecord:
@@ -63,10 +64,21 @@ class MemoryStore:
         for row in rows:
             self._tokens[task_id].setdefault(row.seq, row)
 
+    async def finish_task(self, task_id: TaskId, rows: Sequence[TokenRow], patch: TaskPatch) -> None:
+        """See ``Store``."""
+        await self.append_tokens(task_id, rows)
+        await self.update_task(task_id, patch)
+
     async def task(self, task_id: TaskId) -> TaskRecord | None:
         """See ``Store``."""
         self._check_open()
         return self._tasks.get(task_id)
+
+    async def task_by_idempotency_key(self, key_id: KeyId, idempotency_key: str) -> TaskRecord | None:
+        """See ``Store``."""
+        self._check_open()
+        task_id = self._by_idempotency_key.get((key_id, idempotency_key))
+        return None if task_id is None else self._tasks[task_id]
 
     async def tasks(
         self, *, statuses: Sequence[str] = (), limit: int = 100, before_ms: int | None = None
@@ -141,6 +153,12 @@ class MemoryStore:
         self._check_open()
         check_limit(limit)
         return list(islice(reversed(self._alarms), limit))
+
+    async def next_epoch(self, *, above: int = 0) -> int:
+        """See ``Store``."""
+        self._check_open()
+        self._epoch = max(self._epoch, above) + 1
+        return self._epoch
 
     async def prune(self, before_ms: int) -> int:
         """See ``Store``."""

@@ -27,6 +27,7 @@ class TaskRecord(Struct, frozen=True, gc=False):
         request: The JSON exactly as it was submitted.
         idempotency_key: Unique per ``key_id`` when given; a second submission with it is the first one.
         attempts: How often the task was handed to a worker, counted before each hand-over.
+        kills: How many engines crashed by themselves while they ran it.
         epoch: Fences streams of earlier queens; an attempt speaks only for its own epoch.
 
     Raises:
@@ -42,6 +43,7 @@ class TaskRecord(Struct, frozen=True, gc=False):
     created_at_ms: int
     idempotency_key: str | None = None
     attempts: int = 0
+    kills: int = 0
     epoch: int = 0
     worker_id: WorkerId | None = None
     started_at_ms: int | None = None
@@ -66,6 +68,7 @@ class TaskPatch(Struct, frozen=True, gc=False, omit_defaults=True):
 
     status: str | UnsetType = UNSET
     attempts: int | UnsetType = UNSET
+    kills: int | UnsetType = UNSET
     epoch: int | UnsetType = UNSET
     worker_id: WorkerId | UnsetType | None = UNSET
     started_at_ms: int | UnsetType | None = UNSET

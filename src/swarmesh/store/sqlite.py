@@ -12,10 +12,11 @@ import apsw
 
 from swarmesh.core.ids import KeyId, TaskId, WorkerId
 from swarmesh.store import statements
-from swarmesh.store.connection import create_private, failure, open_writer
+from swarmesh.store.connection import close, create_private, failure, open_writer
 from swarmesh.store.lock import FileLock
 from swarmesh.store.readers import Readers
 from swarmesh.store.records import AlarmRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
+from swarmesh.store.soundness import check_sound
 from swarmesh.store.store import READ_LIMIT, check_limit
 from swarmesh.store.writer import StoreStats, Writer
 
@@ -37,19 +38,21 @@ class SqliteStore:
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, path: Path, *, max_bytes: int | None = None, vfs: str | None = None) -> Self:
+    async def open(cls, path: Path, *, max_bytes: int | None = None, boot_id: str = "", vfs: str | None = None) -> Self:
         """Open the file, made anew where there is none; its directory must exist.
 
         Args:
             path: The file; ``PATH.lock``, ``PATH-wal`` and ``PATH-shm`` appear beside it, all mode 0600.
             max_bytes: What would make the file larger raises StoreFullError.
+            boot_id: Names the machine's present boot. The first opening in each boot reads the whole file for
+                damage; without it every opening does.
             vfs: Name of a registered APSW VFS, for tests that inject faults.
 
         Raises:
             HivecombLockedError: Another process, or another store in this one, has it open.
             StoreError: The file is damaged, not a hivecomb, or from a newer Swarmesh.
         """
-        connection, readers, lock = await asyncio.to_thread(_open, path, max_bytes, vfs)
+        connection, readers, lock = await asyncio.to_thread(_open, path, max_bytes, boot_id, vfs)
         return cls(Writer(connection, path), readers, lock)
 
     @property
@@ -71,9 +74,20 @@ class SqliteStore:
         size_bytes = sum(row.size_bytes for row in rows)
         await self._writer.run(partial(statements.append_tokens, task_id=task_id, rows=rows), size_bytes)
 
+    async def finish_task(self, task_id: TaskId, rows: Sequence[TokenRow], patch: TaskPatch) -> None:
+        """See ``Store``."""
+        rows = tuple(rows)
+        operation = partial(statements.finish_task, task_id=task_id, rows=rows, patch=patch)
+        await self._writer.run(operation, sum(row.size_bytes for row in rows))
+
     async def task(self, task_id: TaskId) -> TaskRecord | None:
         """See ``Store``."""
         return await self._readers.run(partial(statements.select_task, task_id=task_id))
+
+    async def task_by_idempotency_key(self, key_id: KeyId, idempotency_key: str) -> TaskRecord | None:
+        """See ``Store``."""
+        query = partial(statements.select_task_by_idempotency_key, key_id=key_id, idempotency_key=idempotency_key)
+        return await self._readers.run(query)
 
     async def tasks(
         self, *, statuses: Sequence[str] = (), limit: int = 100, before_ms: int | None = None
@@ -128,6 +142,10 @@ class SqliteStore:
         check_limit(limit)
         return await self._readers.run(partial(statements.select_alarms, limit=limit))
 
+    async def next_epoch(self, *, above: int = 0) -> int:
+        """See ``Store``."""
+        return await self._writer.run(partial(statements.next_epoch, above=above))
+
     async def prune(self, before_ms: int) -> int:
         """See ``Store``; the room is used again for new tasks, the file does not shrink."""
         operation = partial(statements.prune, before_ms=before_ms, limit=PRUNE_TASKS)
@@ -149,7 +167,9 @@ class SqliteStore:
         self._lock.release()
 
 
-def _open(path: Path, max_bytes: int | None, vfs: str | None) -> tuple[apsw.Connection, Readers, FileLock]:
+def _open(
+    path: Path, max_bytes: int | None, boot_id: str, vfs: str | None
+) -> tuple[apsw.Connection, Readers, FileLock]:
     # Two links to one file must meet at one lock.
     path = path.resolve()
     lock = FileLock.acquire(path.with_name(path.name + ".lock"))
@@ -157,11 +177,18 @@ def _open(path: Path, max_bytes: int | None, vfs: str | None) -> tuple[apsw.Conn
         create_private(path)
         connection = open_writer(path, vfs=vfs, max_bytes=max_bytes)
         try:
-            return connection, Readers.open(path, vfs=vfs), lock
-        except apsw.Error as exc:
-            error = failure(exc, connection, path)
-            connection.close()
-            raise error from exc
+            check_sound(connection, path, boot_id)
+            return connection, _open_readers(path, vfs), lock
+        except BaseException:
+            close(connection)
+            raise
     except BaseException:
         lock.release()
         raise
+
+
+def _open_readers(path: Path, vfs: str | None) -> Readers:
+    try:
+        return Readers.open(path, vfs=vfs)
+    except apsw.Error as exc:
+        raise failure(exc, None, path) from exc

@@ -26,9 +26,9 @@ def insert_task(connection: apsw.Connection, record: TaskRecord) -> TaskRecord:
     if connection.changes():
         return record
     if record.idempotency_key is not None:
-        bindings = (record.key_id, record.idempotency_key)
-        for row in _rows(connection, _SQL["task_by_idempotency_key"], bindings):
-            return TaskRecord(*row)
+        earlier = select_task_by_idempotency_key(connection, record.key_id, record.idempotency_key)
+        if earlier is not None:
+            return earlier
     raise ConflictError(f"task {record.task_id} exists already")
 
 
@@ -54,9 +54,23 @@ def append_tokens(connection: apsw.Connection, task_id: TaskId, rows: Sequence[T
     )
 
 
+def finish_task(connection: apsw.Connection, task_id: TaskId, rows: Sequence[TokenRow], patch: TaskPatch) -> None:
+    """Add the rows and set the fields."""
+    append_tokens(connection, task_id, rows)
+    update_task(connection, task_id, patch)
+
+
 def select_task(connection: apsw.Connection, task_id: TaskId) -> TaskRecord | None:
     """One task."""
     rows = _rows(connection, _SQL["task"], (task_id,))
+    return TaskRecord(*rows[0]) if rows else None
+
+
+def select_task_by_idempotency_key(
+    connection: apsw.Connection, key_id: KeyId, idempotency_key: str
+) -> TaskRecord | None:
+    """The one that was submitted with it."""
+    rows = _rows(connection, _SQL["task_by_idempotency_key"], (key_id, idempotency_key))
     return TaskRecord(*rows[0]) if rows else None
 
 
@@ -130,6 +144,12 @@ def append_alarm(connection: apsw.Connection, record: AlarmRecord) -> AlarmRecor
 def select_alarms(connection: apsw.Connection, limit: int) -> list[AlarmRecord]:
     """Newest first."""
     return [AlarmRecord(*row) for row in _rows(connection, _SQL["alarms"], (limit,))]
+
+
+def next_epoch(connection: apsw.Connection, above: int) -> int:
+    """One more than ever before, and than ``above``."""
+    epoch: int = connection.execute(_SQL["next_epoch"], {"above": above}).get
+    return epoch
 
 
 def prune(connection: apsw.Connection, before_ms: int, limit: int) -> int:

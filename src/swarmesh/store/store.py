@@ -47,8 +47,17 @@ class Store(Protocol):
     async def append_tokens(self, task_id: TaskId, rows: Sequence[TokenRow]) -> None:
         """Keep rows; a seq that is there already stays as it is. NotFoundError for an unknown task."""
 
+    async def finish_task(self, task_id: TaskId, rows: Sequence[TokenRow], patch: TaskPatch) -> None:
+        """Keep the rows and apply the patch as one write: whoever sees the patch sees the rows, after a crash too.
+
+        NotFoundError for an unknown task.
+        """
+
     async def task(self, task_id: TaskId) -> TaskRecord | None:
         """None for an unknown task."""
+
+    async def task_by_idempotency_key(self, key_id: KeyId, idempotency_key: str) -> TaskRecord | None:
+        """The task that ``insert_task`` would answer; None where this key is new."""
 
     async def tasks(
         self, *, statuses: Sequence[str] = (), limit: int = 100, before_ms: int | None = None
@@ -84,6 +93,12 @@ class Store(Protocol):
 
     async def alarms(self, limit: int = 100) -> list[AlarmRecord]:
         """Newest first."""
+
+    async def next_epoch(self, *, above: int = 0) -> int:
+        """The life number of a queen: 1 at the first call on this hivecomb, one more at each later one.
+
+        Always greater than ``above``: workers may know a later life than a restored or emptied hivecomb does.
+        """
 
     async def prune(self, before_ms: int) -> int:
         """Forget tasks that finished before then, with their tokens; says how many."""

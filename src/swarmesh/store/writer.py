@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from swarmesh.core.errors import InvalidValueError, StoreError, SwarmeshError
-from swarmesh.store.connection import failure
+from swarmesh.store.connection import close, failure
 from swarmesh.store.errors import StoreClosedError
 
 QUEUE_OPERATIONS: Final = 4_096
@@ -117,7 +117,7 @@ class Writer:
                 # The loop was closed before the store: what is on disk stays, nobody is left to be told.
                 break
             self._checkpoint()
-        self._connection.close()
+        close(self._connection)
 
     def _take(self) -> list[_Pending]:
         batch: list[_Pending] = []

@@ -1,8 +1,9 @@
 -- name: insert_task
 INSERT INTO tasks (
-  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
-  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, kills, epoch,
+  worker_id, started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message,
+  error_hint)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- name: submission
@@ -10,20 +11,23 @@ SELECT submission FROM tasks WHERE task_id = ?;
 
 -- name: task
 SELECT
-  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
-  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint
+  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, kills, epoch,
+  worker_id, started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message,
+  error_hint
 FROM tasks WHERE task_id = ?;
 
 -- name: task_by_idempotency_key
 SELECT
-  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
-  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint
+  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, kills, epoch,
+  worker_id, started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message,
+  error_hint
 FROM tasks WHERE key_id = ? AND idempotency_key = ?;
 
 -- name: tasks
 SELECT
-  task_id, status, modelcell, priority, key_id, x'' AS request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
-  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint
+  task_id, status, modelcell, priority, key_id, x'' AS request, created_at_ms, idempotency_key, attempts, kills, epoch,
+  worker_id, started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message,
+  error_hint
 FROM tasks
 WHERE (:statuses = '[]' OR status IN (SELECT value FROM json_each(:statuses)))
   AND created_at_ms < coalesce(:before_ms, 9223372036854775807)
@@ -32,8 +36,9 @@ LIMIT :limit;
 
 -- name: unfinished_tasks
 SELECT
-  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, epoch, worker_id,
-  started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message, error_hint
+  task_id, status, modelcell, priority, key_id, request, created_at_ms, idempotency_key, attempts, kills, epoch,
+  worker_id, started_at_ms, finished_at_ms, prompt_tokens, completion_tokens, finish_reason, error_code, error_message,
+  error_hint
 FROM tasks
 WHERE status IN ('queued', 'running', 'preempted')
 ORDER BY submission;
@@ -88,3 +93,17 @@ DELETE FROM alarms WHERE alarm_id <= ?;
 
 -- name: alarms
 SELECT worker_id, code, message, at_ms, alarm_id FROM alarms ORDER BY alarm_id DESC LIMIT ?;
+
+-- name: next_epoch
+INSERT INTO facts (name, value) VALUES ('epoch', :above + 1)
+ON CONFLICT (name) DO UPDATE SET value = max(value, :above) + 1
+RETURNING value;
+
+-- name: strays
+SELECT count(*), min("table") FROM pragma_foreign_key_check;
+
+-- name: sound_in_boot
+SELECT value FROM facts WHERE name = 'sound_in_boot';
+
+-- name: put_sound_in_boot
+INSERT OR REPLACE INTO facts (name, value) VALUES ('sound_in_boot', ?);
