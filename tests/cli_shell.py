@@ -6,18 +6,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from fake_queen import KEY, FakeQueen, running_queen
+from fake_queen import KEY, FakeQueen, running_queen, rustbee
 from swarmesh.cli.program import run
+from swarmesh.config.home import Home
+from swarmesh.hosts.agent_file import AgentFile
+from swarmesh.hosts.process_identity import boot_id
 
 PROGRAM = (sys.executable, "-c", "import sys; from swarmesh.cli.main import main; sys.argv[0] = 'swarmesh'; main()")
+
+
+Sleeper = Callable[[], psutil.Process]
 
 
 @dataclass
@@ -64,3 +71,54 @@ def shell_at(
             else:
                 monkeypatch.delenv(name, raising=False)
         yield Shell(queen, home, capsys)
+
+
+@contextmanager
+def sleepers() -> Iterator[Sleeper]:
+    """Makes processes that can stand for agents and engines; they end with the test."""
+    with ExitStack() as stack:
+
+        def start() -> psutil.Process:
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]))
+            stack.callback(process.kill)
+            return psutil.Process(process.pid)
+
+        yield start
+
+
+class Bee:
+    """A rustbee of the fake queen whose agent and engine are processes that sleep."""
+
+    def __init__(self, shell: Shell, sleeper: Sleeper, rustbee_id: str, busy: int = 0, *, older_s: float = 0) -> None:
+        self.agent, self.engine = sleeper(), sleeper()
+        self.view = rustbee(rustbee_id, pid=self.agent.pid, slots_busy=busy)
+        shell.queen.rustbees[rustbee_id] = self.view
+        directory = Home(shell.home).worker_dir(rustbee_id)
+        directory.mkdir(parents=True)
+        AgentFile(
+            rustbee_id=rustbee_id,
+            modelcell="demo",
+            pid=self.agent.pid,
+            started_at=self.agent.create_time() - older_s,
+            boot_id=boot_id(),
+            socket_path=str(directory / "a.sock"),
+            engine_socket_path=str(directory / "e.sock"),
+            engine_pid=self.engine.pid,
+            engine_started_at=self.engine.create_time() - older_s,
+        ).write(directory)
+
+    @property
+    def lives(self) -> tuple[bool, bool]:
+        """Agent, engine."""
+        return is_up(self.agent), is_up(self.engine)
+
+
+def is_up(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def ended(process: psutil.Process) -> int:
+    """Its exit code, as soon as it has one."""
+    code = process.wait(10)
+    assert code is not None
+    return code

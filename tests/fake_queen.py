@@ -173,7 +173,12 @@ class FakeQueen:
             bee["status"] = "dead" if self.spawn_error else "healthy"
             bee["error"] = self.spawn_error
 
-    def _post_rustbees(self, seen: Seen, _name: str) -> Any:
+    def _post_rustbees(self, seen: Seen, name: str) -> Any:
+        if name:
+            rustbee_id, _, verb = name.partition("/")
+            if rustbee_id not in self.rustbees or verb != "cut":
+                return 404, error("not_found", f"no rustbee is called {rustbee_id!r}", "look at the list")
+            return 202, {"rustbee_id": rustbee_id, "seconds": seen.body["seconds"]}
         rustbee_id = f"rustbee-{len(self.rustbees) + 1}"
         made = rustbee(rustbee_id, modelcell=seen.body["modelcell"], status="starting")
         self.rustbees[rustbee_id] = made
@@ -265,10 +270,10 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def running_queen() -> Iterator[FakeQueen]:
+def running_queen(port: int = 0) -> Iterator[FakeQueen]:
     queen = FakeQueen()
     handler = type("Handler", (_Handler,), {"queen": queen})
-    with _Server(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", port), handler) as server:
         queen.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
@@ -279,8 +284,20 @@ def running_queen() -> Iterator[FakeQueen]:
             thread.join()
 
 
+def write_note(home: Path, url: str) -> None:
+    """What a queen leaves in her home, played by this process."""
+    me = psutil.Process()
+    note = {"url": url, "pid": me.pid, "started_at": me.create_time(), "version": "0.1.0"}
+    (home / "admin.key").write_text(KEY)
+    (home / "queen.json.new").write_text(json.dumps(note))
+    (home / "queen.json.new").rename(home / "queen.json")
+
+
 def main() -> None:
-    """Stand in for ``python -m swarmesh.queen``: leave a note in the home, serve, end at SIGTERM."""
+    """Stand in for ``python -m swarmesh.queen``: leave a note in the home, serve, end at SIGTERM.
+
+    With FAKE_QUEEN_HALF she says half of her answer and waits; the next queen of the home says the rest.
+    """
     home = Path(os.environ["SWARMESH_HOME"])
     if os.environ.get("FAKE_QUEEN_FAILS"):
         sys.stderr.write(f"a line of the log\n{os.environ['FAKE_QUEEN_FAILS']}\n")
@@ -288,12 +305,12 @@ def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     with running_queen() as queen:
-        me = psutil.Process()
-        note = {"url": queen.url, "pid": me.pid, "started_at": me.create_time(), "version": "0.1.0"}
-        (home / "admin.key").write_text(KEY)
-        (home / "queen.json.new").write_text(json.dumps(note))
-        (home / "queen.json.new").rename(home / "queen.json")
         queen.streams = [[accepted(), token(1, "A worker."), done()]]
+        if os.environ.get("FAKE_QUEEN_HALF"):
+            half: Sequence[Step] = [accepted(), token(1, "A "), threading.Event()]
+            rest: Sequence[Step] = [token(1, "A "), token(2, "worker."), done()]
+            queen.streams = [rest if (home / "queen.json").exists() else half]
+        write_note(home, queen.url)
         stop.wait()
     (home / "queen.json").unlink()
 

@@ -214,6 +214,33 @@ def test_follow(shell: Shell) -> None:
     assert result.json["text"] == "Hello."
 
 
+def test_collect_after_a_token(shell: Shell) -> None:
+    shell.queen.tokens |= {"status": "running", "text": "one two three", "last_seq": 3}
+    rest = [token(2, "two "), token(3, "three"), threading.Event()]  # The task goes on, the command does not wait.
+    shell.queen.streams = [rest, rest]
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1", "--after", "1")
+    assert (result.code, result.out) == (0, "two three\n")
+    assert shell.queen.seen[-1].query == {"after": "1"}
+    as_json = shell.run("honeytokens", "collect", "--job-id", "job-1", "--after", "1", "--json").json
+    assert (as_json["text"], as_json["last_seq"]) == ("two three", 3)
+
+
+def test_collect_after_the_last_token_is_empty(shell: Shell) -> None:
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1", "--after", "2", "--json")
+    assert (result.code, result.json["text"]) == (0, "")
+    assert shell.queen.requests("GET", "/v2/swarmesh/honeytokens/job-1")[-1].query == {}
+
+
+def test_follow_after_a_token(shell: Shell) -> None:
+    shell.queen.streams = [[token(2, "lo.", value=[1]), done()]] * 3
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1", "--follow", "--after", "1")
+    assert (result.code, result.out) == (0, "lo.\n[1]\n")
+    assert shell.queen.seen[0].query == {"after": "1"}
+    result = shell.run("honeytokens", "collect", "--job-id", "job-1", "--follow", "--after", "1", "--json")
+    assert result.json["text"] == "lo."
+    assert result.json["outputs"] == [{"text": "lo.", "value": [1]}]
+
+
 def test_standard_input_that_is_no_json(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("not json"))
     result = shell.run("nectarflow", "submit", "--input", "-")

@@ -154,8 +154,8 @@ def test_up_waits_for_rustbees_of_an_earlier_queen(
     assert "no rustbee is called 'rustbee-1'" in result.err
 
 
-def test_demo(shell: Shell) -> None:
-    result = shell.run("demo")
+def test_demo_without_its_drill(shell: Shell) -> None:
+    result = shell.run("demo", "--no-chaos")
     assert result.code == 0
     lines = result.out.splitlines()
     note = note_of(shell)

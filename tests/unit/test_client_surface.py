@@ -156,12 +156,47 @@ def test_progress_renews_the_reconnects(client: Blocking, queen: FakeQueen) -> N
     assert text_of(events) == "a" * 7
 
 
-def test_a_submission_that_broke_before_its_id_is_never_sent_twice(client: Blocking, queen: FakeQueen) -> None:
-    queen.streams = [[DROP], [done()]]
+def test_a_submission_that_broke_before_its_id_is_sent_again_under_its_key(client: Blocking, queen: FakeQueen) -> None:
+    queen.streams = [[DROP], [DROP], [accepted(), token(1, "one"), done()]]
+    events, job_id, raised = client.events("stream", "Hello")
+    assert raised is None
+    assert (text_of(events), job_id) == ("one", "job-1")
+    keys = {seen.headers["idempotency-key"] for seen in queen.requests("POST", "/v2/swarmesh/nectarflow")}
+    assert (len(queen.seen), len(keys)) == (3, 1)
+    queen.streams = [[accepted(), done()]]
+    client.events("stream", "Hello")
+    assert queen.seen[-1].headers["idempotency-key"] not in keys
+
+
+def test_a_submission_whose_fate_stays_unknown(client: Blocking, queen: FakeQueen) -> None:
+    queen.streams = [[DROP]] * 4
     events, job_id, raised = client.events("stream", "Hello")
     assert (events, job_id) == ([], "")
     assert isinstance(raised, QueenUnreachableError)
-    assert len(queen.seen) == 1
+    assert "before the task's id was known, 3 reconnects" in raised.message
+    assert "nectarflow list" in raised.hint
+
+
+def test_the_callers_own_idempotency_key(client: Blocking, queen: FakeQueen) -> None:
+    queen.streams = [[accepted(), done()]]
+    client.events("stream", "Hello", idempotency_key="mine")
+    client.call("submit", "Hello", idempotency_key="mine")
+    client.call("submit", "Hello")
+    assert [seen.headers.get("idempotency-key") for seen in queen.seen] == ["mine", "mine", None]
+    assert all("idempotency_key" not in seen.body for seen in queen.seen)
+
+
+def test_a_queen_that_is_busy_right_after_her_return_is_asked_again(client: Blocking, queen: FakeQueen) -> None:
+    path = "/v2/swarmesh/honeytokens/job-1"
+    queen.answers["GET", path] = 503, error("too_many_streams", "as many as she may")
+    queen.streams = [[accepted(), token(1, "one"), DROP]]
+    _, _, raised = client.events("stream", "Count.")
+    assert isinstance(raised, QueenUnreachableError)
+    assert "is not ready: as many as she may" in raised.message
+    assert len(queen.requests("GET", path)) == 3
+    _, _, raised = client.events("follow", "job-1")
+    assert isinstance(raised, RemoteError)
+    assert raised.code == "too_many_streams", "nothing was broken there, so it is the answer"
 
 
 def test_an_error_event_is_raised_with_its_code(client: Blocking, queen: FakeQueen) -> None:

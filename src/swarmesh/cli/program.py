@@ -32,6 +32,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "honeytokens": "swarmesh.cli.honeytokens",
     "models": "swarmesh.cli.models",
     "rustbee": "swarmesh.cli.rustbee",
+    "chaos": "swarmesh.cli.chaos",
     "env": "swarmesh.cli.env",
     "doctor": "swarmesh.cli.doctor",
     "version": "swarmesh.cli.version",

@@ -22,6 +22,8 @@ from swarmesh.wire.errors import ErrorEnvelope, RemoteError
 START_WAIT_S: Final = 20.0
 STOP_WAIT_S: Final = 20.0
 _POLL_S: Final = 0.05
+_KILL_LOOK_S: Final = 0.005
+"""A killed process is gone within milliseconds, and how long the swarm is without a queen is measured."""
 _LOG_TAIL_BYTES: Final = 64 * 1024
 
 
@@ -124,6 +126,26 @@ def stop_queen(home: Home) -> QueenFile | None:
                 hint=f"See {log_path(home)}; 'kill -9 {note.pid}' ends her, rustbees and nectarflows survive that.",
             )
         time.sleep(_POLL_S)
+    return note
+
+
+def kill_queen(home: Home) -> QueenFile | None:
+    """End this home's queen with SIGKILL, as a drill, and wait until she is gone. Returns the note of the one killed.
+
+    Raises:
+        QueenStopError: She belongs to somebody else.
+    """
+    note = running_queen(home)
+    if note is None:
+        return None
+    process = _process_of(note)
+    if not process.send(signal.SIGKILL) and process.alive:
+        raise QueenStopError(f"the queennode, pid {note.pid}, cannot be signalled; she belongs to another user")
+    give_up_at = time.monotonic() + STOP_WAIT_S
+    while process.alive:
+        if time.monotonic() > give_up_at:
+            raise QueenStopError(f"the queennode, pid {note.pid}, was killed and is still there", hint="See 'ps'.")
+        time.sleep(_KILL_LOOK_S)
     return note
 
 

@@ -9,6 +9,7 @@
 
 from swarmesh.client.asynchronous import AsyncSwarmesh, AsyncTokenStream
 from swarmesh.client.blocking import Swarmesh, TokenStream
+from swarmesh.client.cursor import Reconnects
 from swarmesh.client.events import Done, Event, Token
 from swarmesh.client.routes import TaskOptions
 from swarmesh.core.errors import QueenUnreachableError
@@ -20,6 +21,7 @@ __all__ = [
     "Done",
     "Event",
     "QueenUnreachableError",
+    "Reconnects",
     "RemoteError",
     "Swarmesh",
     "TaskOptions",

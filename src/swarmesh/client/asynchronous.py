@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -13,11 +14,18 @@ import httpx
 from swarmesh.client import routes
 from swarmesh.client.call import Call, StreamCall
 from swarmesh.client.cursor import Reconnects, StreamCursor
-from swarmesh.client.endpoint import find_endpoint
+from swarmesh.client.endpoint import Endpoint, find_endpoint
 from swarmesh.client.events import Event
-from swarmesh.client.transport import STREAM_TIMEOUT, document, explained, settings, stream_cut
+from swarmesh.client.transport import (
+    STREAM_TIMEOUT,
+    document,
+    explained,
+    point_again,
+    settings,
+    stream_cut,
+    stream_refused,
+)
 from swarmesh.core.errors import QueenUnreachableError
-from swarmesh.wire.errors import remote_error
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,9 +34,9 @@ T = TypeVar("T")
 class AsyncTokenStream:
     """Iterates over `Token` and, last, `Done`. Leaving it early closes the connection; the task goes on."""
 
-    def __init__(self, http: httpx.AsyncClient, cursor: StreamCursor) -> None:
+    def __init__(self, http: httpx.AsyncClient, find: Callable[[], Endpoint], cursor: StreamCursor) -> None:
         self._cursor = cursor
-        self._events = _events(http, cursor)
+        self._events = _events(http, find, cursor)
 
     @property
     def job_id(self) -> str:
@@ -54,7 +62,9 @@ class AsyncTokenStream:
         await self.aclose()
 
 
-async def _events(http: httpx.AsyncClient, cursor: StreamCursor) -> AsyncGenerator[Event, None]:
+async def _events(
+    http: httpx.AsyncClient, find: Callable[[], Endpoint], cursor: StreamCursor
+) -> AsyncGenerator[Event, None]:
     while not cursor.ended:
         connection = _events_of_connection(http, cursor)
         try:
@@ -62,6 +72,7 @@ async def _events(http: httpx.AsyncClient, cursor: StreamCursor) -> AsyncGenerat
                 yield event
         except QueenUnreachableError as why:
             await asyncio.sleep(cursor.dropped(why))
+            point_again(http, find)
         finally:
             await connection.aclose()
 
@@ -74,7 +85,7 @@ async def _events_of_connection(http: httpx.AsyncClient, cursor: StreamCursor) -
             call.method, call.path, params=call.query, headers=headers, content=call.body, timeout=STREAM_TIMEOUT
         ) as response:
             if response.status_code != 200:
-                raise remote_error(response.status_code, await response.aread())
+                raise stream_refused(url, response.status_code, await response.aread(), retrying=cursor.retrying)
             async for data in response.aiter_raw():
                 for event in cursor.feed(data):
                     yield event
@@ -113,7 +124,8 @@ class AsyncSwarmesh:
         timeout_s: float = 30.0,
         reconnects: Reconnects = Reconnects(),  # noqa: B008 - an immutable value
     ) -> None:
-        self._http = httpx.AsyncClient(**settings(find_endpoint(url, key, os.environ), timeout_s))
+        self._find = partial(find_endpoint, url, key, dict(os.environ))
+        self._http = httpx.AsyncClient(**settings(self._find(), timeout_s))
         self._reconnects = reconnects
 
     submit = _method(routes.submit)
@@ -127,6 +139,7 @@ class AsyncSwarmesh:
     rustbee = _method(routes.rustbee)
     spawn = _method(routes.spawn)
     stop_rustbee = _method(routes.stop_rustbee)
+    cut = _method(routes.cut)
     waggles = _method(routes.waggles)
     alarms = _method(routes.alarms)
     health = _method(routes.health)
@@ -141,7 +154,7 @@ class AsyncSwarmesh:
 
     def open(self, call: StreamCall) -> AsyncTokenStream:
         """The stream of a request; it is sent when the first event is asked for."""
-        return AsyncTokenStream(self._http, StreamCursor(call, self._reconnects))
+        return AsyncTokenStream(self._http, self._find, StreamCursor(call, self._reconnects))
 
     async def aclose(self) -> None:
         """Close kept connections."""

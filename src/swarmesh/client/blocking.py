@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
@@ -13,11 +14,18 @@ import httpx
 from swarmesh.client import routes
 from swarmesh.client.call import Call, StreamCall
 from swarmesh.client.cursor import Reconnects, StreamCursor
-from swarmesh.client.endpoint import find_endpoint
+from swarmesh.client.endpoint import Endpoint, find_endpoint
 from swarmesh.client.events import Event
-from swarmesh.client.transport import STREAM_TIMEOUT, document, explained, settings, stream_cut
+from swarmesh.client.transport import (
+    STREAM_TIMEOUT,
+    document,
+    explained,
+    point_again,
+    settings,
+    stream_cut,
+    stream_refused,
+)
 from swarmesh.core.errors import QueenUnreachableError
-from swarmesh.wire.errors import remote_error
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,9 +34,9 @@ T = TypeVar("T")
 class TokenStream:
     """Iterates over `Token` and, last, `Done`. Leaving it early closes the connection; the task goes on."""
 
-    def __init__(self, http: httpx.Client, cursor: StreamCursor) -> None:
+    def __init__(self, http: httpx.Client, find: Callable[[], Endpoint], cursor: StreamCursor) -> None:
         self._cursor = cursor
-        self._events = _events(http, cursor)
+        self._events = _events(http, find, cursor)
 
     @property
     def job_id(self) -> str:
@@ -54,12 +62,13 @@ class TokenStream:
         self.close()
 
 
-def _events(http: httpx.Client, cursor: StreamCursor) -> Generator[Event, None, None]:
+def _events(http: httpx.Client, find: Callable[[], Endpoint], cursor: StreamCursor) -> Generator[Event, None, None]:
     while not cursor.ended:
         try:
             yield from _events_of_connection(http, cursor)
         except QueenUnreachableError as why:
             time.sleep(cursor.dropped(why))
+            point_again(http, find)
 
 
 def _events_of_connection(http: httpx.Client, cursor: StreamCursor) -> Generator[Event, None, None]:
@@ -72,7 +81,7 @@ def _events_of_connection(http: httpx.Client, cursor: StreamCursor) -> Generator
         ) as response,
     ):
         if response.status_code != 200:
-            raise remote_error(response.status_code, response.read())
+            raise stream_refused(url, response.status_code, response.read(), retrying=cursor.retrying)
         for data in response.iter_raw():
             yield from cursor.feed(data)
             if cursor.ended:
@@ -102,8 +111,9 @@ class Swarmesh:
     Args:
         url: The queen; without it ``SWARMESH_URL``, else the queen of this user's home directory.
         key: The API key; without it ``SWARMESH_API_KEY``, else the home's own key.
-        timeout_s: Longest wait for an answer that is no stream. Nothing is ever sent twice.
-        reconnects: How patiently a dropped stream is taken up again.
+        timeout_s: Longest wait for an answer that is no stream; such a request is never sent twice.
+        reconnects: How patiently a dropped stream is taken up again. A client that took its queen from the home looks
+            there again each time, so that it finds her on another port, too.
 
     Raises:
         QueenUnreachableError: No queen is named and none runs here. Every method may raise it, too.
@@ -118,7 +128,8 @@ class Swarmesh:
         timeout_s: float = 30.0,
         reconnects: Reconnects = Reconnects(),  # noqa: B008 - an immutable value
     ) -> None:
-        self._http = httpx.Client(**settings(find_endpoint(url, key, os.environ), timeout_s))
+        self._find = partial(find_endpoint, url, key, dict(os.environ))
+        self._http = httpx.Client(**settings(self._find(), timeout_s))
         self._reconnects = reconnects
 
     submit = _method(routes.submit)
@@ -132,6 +143,7 @@ class Swarmesh:
     rustbee = _method(routes.rustbee)
     spawn = _method(routes.spawn)
     stop_rustbee = _method(routes.stop_rustbee)
+    cut = _method(routes.cut)
     waggles = _method(routes.waggles)
     alarms = _method(routes.alarms)
     health = _method(routes.health)
@@ -151,7 +163,7 @@ class Swarmesh:
 
     def open(self, call: StreamCall) -> TokenStream:
         """The stream of a request; it is sent when the first event is asked for."""
-        return TokenStream(self._http, StreamCursor(call, self._reconnects))
+        return TokenStream(self._http, self._find, StreamCursor(call, self._reconnects))
 
     def close(self) -> None:
         """Close kept connections."""

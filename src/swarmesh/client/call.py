@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.errors import QueenUnreachableError, SwarmeshError
 from swarmesh.wire.errors import remote_error
 
 T = TypeVar("T")
+
+IDEMPOTENCY_KEY: Final = "idempotency-key"
+"""The header that makes a submission safe to repeat: the same key gets the same task."""
 
 
 class UnexpectedAnswerError(SwarmeshError):
@@ -20,6 +23,10 @@ class UnexpectedAnswerError(SwarmeshError):
     code = "unexpected_answer"
     status = 502
     default_hint = "Compare 'swarmesh version' with the 'version' of 'swarmesh queennode status --json'."
+
+
+class ConnectionBrokenError(QueenUnreachableError):
+    """The connection to the queennode broke after the request had gone out: she may have acted on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +75,8 @@ class StreamCall:
     call: Call[None]
     job_id: str = ""
     after: int = 0
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the request may be sent again when nobody knows what became of it."""
+        return bool(self.job_id) or IDEMPOTENCY_KEY in self.call.headers

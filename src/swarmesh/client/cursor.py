@@ -10,25 +10,28 @@ from typing import Final
 import msgspec
 
 from swarmesh.client import routes
-from swarmesh.client.call import Call, StreamCall
+from swarmesh.client.call import Call, ConnectionBrokenError, StreamCall
 from swarmesh.client.events import Done, Event, Token, read_event
 from swarmesh.core.errors import QueenUnreachableError
 from swarmesh.wire.flow import Accepted
 from swarmesh.wire.sse import SseReader
 
-RECONNECT_WAIT_S_MAX: Final = 5.0
+RECONNECT_WAIT_S_MAX: Final = 1.0
 
 
 class Reconnects(msgspec.Struct, frozen=True):
     """How often a stream may be taken up again with no new token between, and how long to wait before.
+
+    The defaults wait for 13.5 s in all, so that a queennode may take ten to come back. More ``times`` outlast a
+    longer absence; the price is that a stream whose queennode never returns ends that much later.
 
     Attributes:
         times: Reconnects in a row; 0 gives up at the first drop.
         first_wait_s: Before the first; each next one waits twice as long, up to `RECONNECT_WAIT_S_MAX`.
     """
 
-    times: int = 8
-    first_wait_s: float = 0.2
+    times: int = 16
+    first_wait_s: float = 0.1
 
 
 class StreamCursor:
@@ -45,6 +48,8 @@ class StreamCursor:
         self.last_seq = first.after
         self.ended = False
         self._next = first.call
+        self._repeatable = first.repeatable
+        self._was_sent = bool(first.job_id)
         self._reconnects = reconnects
         self._drops = 0
         self._reader = SseReader()
@@ -62,25 +67,37 @@ class StreamCursor:
         """
         return [event for sse in self._reader.feed(data) if (event := self._take(read_event(sse))) is not None]
 
+    @property
+    def retrying(self) -> bool:
+        """The next connection takes up again what an earlier one could not finish."""
+        return self._drops > 0
+
     def dropped(self, why: QueenUnreachableError) -> float:
         """The connection broke before the end: seconds to wait before the next one.
 
         Raises:
-            QueenUnreachableError: The task's id is not known, or there were too many drops.
+            QueenUnreachableError: The request never went out, or must not go out twice, or there were too many drops.
         """
-        if not self.job_id:
+        self._was_sent = self._was_sent or isinstance(why, ConnectionBrokenError)
+        if not (self._was_sent and self._repeatable):
             raise why
         if self._drops >= self._reconnects.times:
-            hint = f"'swarmesh honeytokens collect --job-id {self.job_id}' gets the rest later."
-            raise QueenUnreachableError(
-                f"{why.message} (the stream of {self.job_id} broke after token {self.last_seq}, "
-                f"{self._drops} reconnects did not help)",
-                hint=hint,
-            ) from why
+            raise self._given_up(why) from why
         wait_s = min(self._reconnects.first_wait_s * 2.0**self._drops, RECONNECT_WAIT_S_MAX)
         self._drops += 1
-        self._next = routes.resume(self.job_id, self.last_seq)
+        if self.job_id:
+            self._next = routes.resume(self.job_id, self.last_seq)
         return wait_s
+
+    def _given_up(self, why: QueenUnreachableError) -> QueenUnreachableError:
+        tried = f"{self._drops} reconnects did not help"
+        if not self.job_id:
+            hint = "'swarmesh nectarflow list' shows whether the task was taken in."
+            return QueenUnreachableError(f"{why.message} (before the task's id was known, {tried})", hint=hint)
+        hint = f"'swarmesh honeytokens collect --job-id {self.job_id}' gets the rest later."
+        return QueenUnreachableError(
+            f"{why.message} (the stream of {self.job_id} broke after token {self.last_seq}, {tried})", hint=hint
+        )
 
     def _take(self, event: Token | Done | Accepted | None) -> Event | None:
         match event:

@@ -5,13 +5,14 @@ Both clients make their methods from these functions, so there are no twins to k
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import msgspec
 
-from swarmesh.client.call import Call, StreamCall
+from swarmesh.client.call import IDEMPOTENCY_KEY, Call, StreamCall
 from swarmesh.core.ids import Priority
 from swarmesh.wire.flow import Accepted, FlowView, TokensView
 from swarmesh.wire.spec import Backend
@@ -54,21 +55,27 @@ class _FlowList(msgspec.Struct, frozen=True):
     nectarflows: list[FlowView]
 
 
-def submit(prompt: str | None = None, **options: Unpack[TaskOptions]) -> Call[str]:
-    """Submit a task and return its job id at once; `collect` and `follow` get its tokens."""
-    return Call("POST", f"{BASE}/nectarflow", _read_job_id, body=_task(prompt, options, stream=False))
+def submit(prompt: str | None = None, *, idempotency_key: str = "", **options: Unpack[TaskOptions]) -> Call[str]:
+    """Submit a task and return its job id at once; `collect` and `follow` get its tokens.
+
+    ``idempotency_key`` (up to 256 characters) makes it safe to submit again what may have got through: the same key
+    gets the same job.
+    """
+    headers = {IDEMPOTENCY_KEY: idempotency_key} if idempotency_key else {}
+    return Call("POST", f"{BASE}/nectarflow", _read_job_id, headers=headers, body=_task(prompt, options, stream=False))
 
 
-def stream(prompt: str | None = None, **options: Unpack[TaskOptions]) -> StreamCall:
+def stream(prompt: str | None = None, *, idempotency_key: str = "", **options: Unpack[TaskOptions]) -> StreamCall:
     """Submit a task and iterate over its tokens as they come, the last event being `Done`.
 
-    A connection that drops is taken up again where it broke; the task itself is never sent twice.
+    A connection that drops is taken up again where it broke, and no token is given twice. A submission whose fate is
+    not known is sent again under its idempotency key, drawn here unless given, so that there is one task at most.
 
     Raises:
         RemoteError: The queen refused the task, or its answer ended in an error.
         QueenUnreachableError: No queen answers, also not after the reconnects.
     """
-    headers = {"accept": EVENT_STREAM}
+    headers = {"accept": EVENT_STREAM, IDEMPOTENCY_KEY: idempotency_key or f"sdk-{secrets.token_hex(16)}"}
     body = _task(prompt, options, stream=True)
     return StreamCall(Call("POST", f"{BASE}/nectarflow", _read_nothing, headers=headers, body=body))
 
@@ -158,6 +165,12 @@ def stop_rustbee(rustbee_id: str, grace_s: float | None = None) -> Call[None]:
     """Drain a worker and stop it; after ``grace_s`` seconds its tasks are moved to others."""
     query = {} if grace_s is None else {"grace_s": f"{grace_s:g}"}
     return Call("DELETE", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}", _read_nothing, query=query)
+
+
+def cut(rustbee_id: str, seconds: float) -> Call[None]:
+    """Let the queen drop everything to and from a worker for so long (0.1 to 300 s): a drill, for the admin key."""
+    body = msgspec.json.encode({"seconds": seconds})
+    return Call("POST", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}/cut", _read_nothing, body=body)
 
 
 def waggles() -> Call[list[WaggleView]]:

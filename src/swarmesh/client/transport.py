@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import httpx
 
 from swarmesh import __version__
+from swarmesh.client.call import ConnectionBrokenError
 from swarmesh.client.endpoint import Endpoint
-from swarmesh.core.errors import QueenUnreachableError
+from swarmesh.core.errors import QueenUnreachableError, SwarmeshError
+from swarmesh.wire.errors import remote_error
 
 CONNECT_TIMEOUT_S: Final = 5.0
 STREAM_SILENCE_S: Final = 60.0
@@ -30,7 +32,7 @@ def settings(endpoint: Endpoint, timeout_s: float) -> dict[str, Any]:
     plain = endpoint.url.startswith("http://")
     return {
         "base_url": endpoint.url,
-        "headers": {"authorization": f"Bearer {endpoint.key}", "user-agent": f"swarmesh/{__version__}"},
+        "headers": {"authorization": _bearer(endpoint), "user-agent": f"swarmesh/{__version__}"},
         "timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
         "limits": httpx.Limits(keepalive_expiry=_IDLE_TTL_S),
         "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
@@ -38,25 +40,47 @@ def settings(endpoint: Endpoint, timeout_s: float) -> dict[str, Any]:
     }
 
 
+def point_again(http: httpx.Client | httpx.AsyncClient, find: Callable[[], Endpoint]) -> None:
+    """Look up where the queen is now: one that was restarted may listen elsewhere, and her home says where.
+
+    While nothing says so, the place where she was last is as good as any.
+    """
+    with suppress(SwarmeshError):
+        endpoint = find()
+        http.base_url = endpoint.url
+        http.headers["authorization"] = _bearer(endpoint)
+
+
 STREAM_TIMEOUT: Final = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
 
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn httpx's failures into the one error that says no queen answers."""
+    """Turn httpx's failures into the error that says no queen answers, or that she stopped answering."""
     try:
         yield
-    except httpx.ConnectError as error:
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise QueenUnreachableError(f"no queennode answers at {url}: {error}") from error
     except httpx.TimeoutException as error:
-        raise QueenUnreachableError(f"the queennode at {url} took too long ({type(error).__name__})") from error
+        raise ConnectionBrokenError(f"the queennode at {url} took too long ({type(error).__name__})") from error
     except httpx.TransportError as error:
-        raise QueenUnreachableError(f"the connection to {url} broke: {error}") from error
+        raise ConnectionBrokenError(f"the connection to {url} broke: {error}") from error
 
 
-def stream_cut(url: str) -> QueenUnreachableError:
+def stream_cut(url: str) -> ConnectionBrokenError:
     """A stream ended without saying that it is done, which is never taken for its end."""
-    return QueenUnreachableError(f"the stream from {url} was cut off")
+    return ConnectionBrokenError(f"the stream from {url} was cut off")
+
+
+def stream_refused(url: str, status: int, body: bytes, *, retrying: bool) -> SwarmeshError:
+    """What the answer to a request for a stream means when it is none.
+
+    A queen who has just come back may be too busy for a moment, which is one more drop to a stream taken up again.
+    """
+    error = remote_error(status, body)
+    if retrying and status == 503:
+        return ConnectionBrokenError(f"the queennode at {url} is not ready: {error.message}")
+    return error
 
 
 def document(method: Callable[..., Any], describe: Callable[..., Any]) -> None:
@@ -69,3 +93,7 @@ def document(method: Callable[..., Any], describe: Callable[..., Any]) -> None:
     method.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[itself, *signature.parameters.values()], return_annotation=inspect.Signature.empty
     )
+
+
+def _bearer(endpoint: Endpoint) -> str:
+    return f"Bearer {endpoint.key}"
