@@ -7,6 +7,7 @@ import structlog
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.net.asgi import AsgiBridge
 from swarmesh.net.exchange import Exchange
+from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.flow_routes import FlowRoutes
 from swarmesh.queen.keys import KeyRing, Role
 from swarmesh.queen.relay import Relay
@@ -24,7 +25,15 @@ class InternalError(SwarmeshError):
 class Front:
     """The application behind the port (see `swarmesh.net.server.Application`)."""
 
-    def __init__(self, keys: KeyRing, relay: Relay, flow_routes: FlowRoutes, control: AsgiBridge) -> None:
+    def __init__(
+        self,
+        keys: KeyRing,
+        relay: Relay,
+        background: BackgroundChats,
+        flow_routes: FlowRoutes,
+        control: AsgiBridge,
+    ) -> None:
+        self._background = background
         self._keys = keys
         self._relay = relay
         self._flow_routes = flow_routes
@@ -53,5 +62,8 @@ class Front:
         elif self._flow_routes.serves(request.method, path):
             identity.must_be(Role.ADMIN, Role.CLIENT)
             self._flow_routes.take(exchange, identity)
+        elif self._background.serves(request.method, path):
+            identity.must_be(Role.ADMIN, Role.CLIENT)
+            self._background.take(exchange)
         else:
             self._control(exchange, {"identity": identity})

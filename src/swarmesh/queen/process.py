@@ -24,14 +24,17 @@ from swarmesh.core.errors import ConfigError, PortTakenError, SwarmeshError
 from swarmesh.core.events import Ticked
 from swarmesh.core.swarm import Swarm
 from swarmesh.hosts.local import LocalHost
+from swarmesh.hosts.process_identity import boot_id
 from swarmesh.net.asgi import AsgiBridge
 from swarmesh.net.server import HttpServer, Limits
 from swarmesh.queen.admin_key import load_keys
 from swarmesh.queen.api.app import control_app
+from swarmesh.queen.api.chaos import chaos_routes
 from swarmesh.queen.api.flows import flow_routes
 from swarmesh.queen.api.route import Route
 from swarmesh.queen.api.rustbees import report_routes, rustbee_routes
 from swarmesh.queen.api.swarm import swarm_routes
+from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.control_links import ControlLinks
 from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.effects import QueenEffects
@@ -77,9 +80,11 @@ class Queen:
         self._workers = Workers(home, settings, self._driver, store, LocalHost(home), self._control, epoch=epoch)
         self._foreign = ForeignServers(self._driver, store)
         self._driver.effects = QueenEffects(self._flows, self._workers)
-        self._relay = Relay(self._driver, self._models, self._vigil, streams_max=settings.queennode.streams_max)
+        background = BackgroundChats(self._flows, self._models)
+        streams_max = settings.queennode.streams_max
+        self._relay = Relay(self._driver, self._models, self._vigil, background, streams_max=streams_max)
         control = AsgiBridge(control_app(self._routes()), _escaped)
-        front = Front(keys, self._relay, FlowRoutes(self._flows, self._models), control)
+        front = Front(keys, self._relay, background, FlowRoutes(self._flows, self._models), control)
         self._server = HttpServer(front, Limits(body_bytes_max=settings.queennode.body_bytes_max))
         self._ticker: asyncio.Task[None] | None = None
         self.url = ""
@@ -94,7 +99,7 @@ class Queen:
             SwarmeshError: The hivecomb or the home cannot be used.
         """
         home.make()
-        store = await SqliteStore.open(home.hivecomb)
+        store = await SqliteStore.open(home.hivecomb, boot_id=boot_id())
         try:
             keys = KeyRing(await load_keys(home, store), worker_secret(home))
             queen = cls(home, settings, store, keys, epoch=await store.next_epoch())
@@ -139,6 +144,7 @@ class Queen:
             ),
             *rustbee_routes(self._workers, self._foreign, self._store),
             *report_routes(self._workers),
+            *chaos_routes(self._workers),
             *flow_routes(self._flows),
         ]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from functools import partial
 from typing import Final
 
 import msgspec
 
-from swarmesh.core.errors import SwarmeshError, TooManyStreamsError
+from swarmesh.core.errors import InvalidValueError, SwarmeshError, TooManyStreamsError
 from swarmesh.core.events import TaskSubmitted
 from swarmesh.core.ids import Priority, TaskId
 from swarmesh.net.exchange import Exchange
+from swarmesh.queen.background import BackgroundChats
+from swarmesh.queen.choices import Choices
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
@@ -30,8 +33,11 @@ class Relay:
         active: Answers that are queued or running.
     """
 
-    def __init__(self, driver: Driver, models: KnownModels, vigil: Vigil, *, streams_max: int) -> None:
+    def __init__(
+        self, driver: Driver, models: KnownModels, vigil: Vigil, background: BackgroundChats, *, streams_max: int
+    ) -> None:
         self.active = 0
+        self._background = background
         self._driver = driver
         self._vigil = vigil
         self._models = models
@@ -58,11 +64,23 @@ class Relay:
         except SwarmeshError as error:
             exchange.fail(error)
             return
+        exchange.request.body = b""  # The decoded form is all that is needed from here on.
+        if isinstance(request, EmbeddingRequest) or not (request.background or request.choices() > 1):
+            self._run(exchange, request, identity=identity)
+        elif not request.background:
+            Choices(exchange, request).begin(partial(self._run, identity=identity))
+        elif isinstance(request, ChatRequest):
+            self._background.submit(exchange, identity, request)
+        else:
+            exchange.fail(
+                InvalidValueError("'background' is for chats", hint="Submit a nectarflow.", param="background")
+            )
+
+    def _run(self, exchange: Exchange, request: OpenAiRequest, *, identity: Identity) -> None:
         priority = request.priority or Priority.MEDIUM
         request.priority = msgspec.UNSET
         if not isinstance(request, EmbeddingRequest):
-            request.resume = msgspec.UNSET  # What only a queen may say.
-        exchange.request.body = b""  # The decoded form is all that is needed from here on.
+            request.background = request.resume = msgspec.UNSET  # What is for us, and what only a queen may say.
         model, known = self._models.resolve(request.model)
         task_id = TaskId(f"{self._prefix}-{next(self._serial)}")
         event = TaskSubmitted(

@@ -122,6 +122,8 @@ class RelayedAnswer:
             self._draw_seed(link)
         body = _encoder.encode(self._request)
         self._call = link.post(self._request.target, body, self._task_id, command.attempt, self)
+        if self._paused:
+            self._call.pause(True)
 
     def stop(self) -> None:
         """See `swarmesh.queen.driver.Runner`."""
