@@ -2,107 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 import pytest
 
-from swarmesh.core.commands import BreakStream, CancelStream, Command, FailTask, RecordTask, StartStream
-from swarmesh.core.dispatch import LOOK_AHEAD_MAX, MOVES_MAX, PATIENCE_MS
-from swarmesh.core.errors import SwarmeshError
-from swarmesh.core.events import (
-    Event,
-    StreamBroke,
-    StreamEnded,
-    TaskCancelled,
-    TaskSubmitted,
-    Ticked,
-    WorkerAlarmed,
-    WorkerGone,
-    WorkerRegistered,
-    WorkerStopRequested,
-    WorkerWaggled,
-)
-from swarmesh.core.fleet import Worker
-from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
+from core_hive import HIGH, LOW, MEDIUM, Hive
+from swarmesh.core.commands import BreakStream, CancelStream, FailTask, RecordTask, StartStream
+from swarmesh.core.dispatch import LOOK_AHEAD_MAX, PATIENCE_MS
+from swarmesh.core.events import WorkerWaggled
+from swarmesh.core.ids import Blame, WorkerId
 from swarmesh.core.liveness import WorkerStatus
-from swarmesh.core.swarm import Swarm
+from swarmesh.core.refusals import MOVES_MAX
 from swarmesh.core.task import TaskStatus
-
-C = TypeVar("C", bound=Command)
-HIGH, MEDIUM, LOW = Priority
-
-
-class Hive:
-    """A swarm and the time; every call tells it one fact and keeps the commands."""
-
-    def __init__(self, *workers: str, slots: int = 1, queue_max_per_key: int = 1_000) -> None:
-        self.swarm = Swarm(queue_max_per_key=queue_max_per_key)
-        self.now_ms = 1_000
-        self.last: list[Command] = []
-        for name in workers:
-            self.register(name, slots=slots)
-
-    def tell(self, event: Event) -> list[Command]:
-        self.last = self.swarm.handle(event, self.now_ms)
-        return self.last
-
-    def register(self, name: str, *, slots: int = 1, model: str = "qwen", ready: bool = True) -> list[Command]:
-        worker = WorkerId(name)
-        return self.tell(WorkerRegistered(worker, ModelName(model), "cpu", HostName("oak"), "unix:/w", slots, ready))
-
-    def submit(
-        self,
-        name: str,
-        *,
-        model: str = "qwen",
-        priority: Priority = MEDIUM,
-        key: str = "ada",
-        durable: bool = False,
-        known: bool = False,
-    ) -> list[Command]:
-        return self.tell(
-            TaskSubmitted(TaskId(name), ModelName(model), priority, KeyId(key), 40, 10, durable, model_known=known)
-        )
-
-    def use_up_second_chances(self, names: Sequence[str]) -> None:
-        for name in names:
-            self.swarm.dispatcher.tasks[TaskId(name)].forgave = True
-
-    def end(self, name: str, attempt: int = 1) -> list[Command]:
-        return self.tell(StreamEnded(TaskId(name), attempt))
-
-    def cut(self, name: str, attempt: int = 1, *, blame: Blame = Blame.WORKER, shown: bool = False) -> list[Command]:
-        return self.tell(StreamBroke(TaskId(name), attempt, blame, shown, "stream_cut", "the connection closed"))
-
-    def cancel(self, name: str) -> list[Command]:
-        return self.tell(TaskCancelled(TaskId(name)))
-
-    def waggle(self, name: str, *, slots: int = 1, ready: bool = True) -> list[Command]:
-        return self.tell(WorkerWaggled(WorkerId(name), ready, 0.0, 0, 1.0, 1, slots))
-
-    def tick(self, after_ms: int = 1_000) -> list[Command]:
-        self.now_ms += after_ms
-        return self.tell(Ticked())
-
-    def worker(self, name: str) -> Worker:
-        worker = self.swarm.fleet.get(WorkerId(name))
-        assert worker is not None
-        return worker
-
-    def only(self, kind: type[C]) -> C:
-        found = [command for command in self.last if isinstance(command, kind)]
-        assert len(found) == 1, self.last
-        return found[0]
-
-    def starts(self) -> list[tuple[str, str, int]]:
-        return [(c.task_id, c.worker_id, c.attempt) for c in self.last if isinstance(c, StartStream)]
-
-    def failure(self) -> SwarmeshError:
-        return self.only(FailTask).error
-
-    def waiting(self) -> list[str]:
-        return [task.task_id for task in self.swarm.dispatcher.queue.waiting(ModelName("qwen"))]
 
 
 def test_a_task_starts_at_once_on_a_free_worker() -> None:
@@ -126,7 +35,7 @@ def test_a_task_waits_for_a_busy_worker_and_gets_the_slot_in_turn() -> None:
 
 def test_a_high_task_is_served_before_those_that_waited_longer() -> None:
     hive = Hive("a")
-    for name, priority in [("first", LOW), ("low", LOW), ("medium", MEDIUM), ("high", HIGH)]:
+    for name, priority in [("first", MEDIUM), ("low", LOW), ("medium", MEDIUM), ("high", HIGH)]:
         hive.submit(name, priority=priority)
     order = []
     for name in ("first", "high", "medium", "low"):
@@ -171,7 +80,7 @@ def test_refusals_of_an_empty_swarm(*, model: str, known: bool, durable: bool, c
 
 def test_a_refusal_names_the_workers_and_their_states() -> None:
     hive = Hive("a")
-    hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9"))
+    hive.alarm("a")
     hive.submit("t")
     assert hive.failure().message == "no rustbee serves 'qwen': a is dead"
 
@@ -224,19 +133,24 @@ def test_a_broken_stream_moves_to_another_worker_and_back_only_to_one_that_is_we
     hive.waggle("a", slots=2)
     assert hive.starts() == [("t", "a", 3)]
     hive.cut("t", 3)
-    assert hive.failure().code == "rustbee_lost"  # A second chance is given once, not once per worker.
+    assert hive.waiting() == ["t"]  # Each may try again as soon as it reports; the moves are counted.
+    hive.waggle("b", slots=2)
+    assert hive.starts() == [("t", "b", 4)]
+    hive.cut("t", 4)
+    assert hive.failure().code == "rustbee_lost"
 
 
 def test_the_only_worker_gets_its_task_back_when_its_engine_was_restarted() -> None:
     hive = Hive("a")
     hive.submit("t")
+    for attempt in range(1, MOVES_MAX + 1):
+        hive.cut("t")
+        hive.alarm("a", returning=True)
+        hive.waggle("a", ready=False)
+        assert hive.starts() == []
+        hive.waggle("a")
+        assert hive.starts() == [("t", "a", attempt + 1)]
     hive.cut("t")
-    hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9", returning=True))
-    hive.waggle("a", ready=False)
-    assert hive.starts() == []
-    hive.waggle("a")
-    assert hive.starts() == [("t", "a", 2)]
-    hive.cut("t", 2)
     assert hive.failure().code == "rustbee_lost"
 
 
@@ -260,16 +174,81 @@ def test_a_task_moves_at_most_so_often() -> None:
     hive.cut("t", MOVES_MAX + 1)
     error = hive.failure()
     assert (error.code, error.status) == ("rustbee_lost", 502)
-    assert f"given up after {MOVES_MAX + 1} attempts" in error.message
+    assert f"given up after {MOVES_MAX + 1} rustbees failed it" in error.message
 
 
-def test_what_the_client_saw_is_never_started_over() -> None:
+def test_what_was_shown_and_cannot_be_gone_on_with_is_never_started_over() -> None:
     hive = Hive("a", "b")
     hive.submit("t")
-    hive.cut("t", shown=True)
+    hive.cut("t", resumable=False)
     assert hive.starts() == []
     assert hive.failure().code == "rustbee_lost"
-    assert "part of the answer was already sent" in hive.failure().message
+    assert "part of the answer was sent and cannot be gone on with" in hive.failure().message
+    assert hive.is_at_rest()
+
+
+def test_a_worker_that_the_owner_stopped_costs_no_move() -> None:
+    hive = Hive("a")
+    hive.submit("t")
+    for number in range(3 * MOVES_MAX):
+        hive.register(f"next-{number}")
+        hive.stop(hive.task("t").worker_id or "", grace_ms=0)
+        hive.cut_as_asked()
+        assert hive.starts() == [("t", f"next-{number}", number + 2)]
+    assert (hive.task("t").moves, hive.task("t").tried) == (0, set())
+
+
+@pytest.mark.parametrize("ended", ["gone", "stopped and gone"])
+def test_a_process_that_ends_before_its_grace_is_over_costs_a_move_only_if_nobody_asked(ended: str) -> None:
+    hive = Hive("a", "b")
+    hive.submit("t")
+    if ended == "stopped and gone":
+        hive.stop("a", grace_ms=60_000)
+    hive.gone("a")
+    hive.cut_as_asked()
+    assert hive.starts() == [("t", "b", 2)]
+    assert hive.task("t").moves == (1 if ended == "gone" else 0)
+
+
+def test_attempts_of_a_queen_before_are_not_moves() -> None:
+    hive = Hive("a", "b")
+    hive.accept("t", attempts=40)
+    assert hive.starts() == [("t", "a", 41)]
+    hive.cut("t")
+    assert hive.starts() == [("t", "b", 42)]
+
+
+def test_an_answer_that_a_worker_would_give_again_bars_it_for_good() -> None:
+    hive = Hive("a", "b")
+    hive.submit("t")
+    hive.submit("on-b")
+    hive.cut("t", final=True)
+    hive.waggle("a")
+    hive.tick()
+    assert hive.waiting() == ["t"]
+    hive.cut("on-b", blame=Blame.TASK)
+    assert hive.starts() == [("t", "b", 2)]
+    hive.cut("t", final=True)
+    assert hive.failure().message.endswith("no other rustbee serves 'qwen'")
+
+
+def test_a_durable_task_whose_only_worker_is_lost_waits_for_another_as_it_would_have_before_it_ran() -> None:
+    hive = Hive("a")
+    hive.submit("kept", durable=True)
+    hive.gone("a")
+    hive.cut_as_asked()
+    assert hive.waiting() == ["kept"]
+    hive.wait(2 * PATIENCE_MS)
+    hive.register("b")
+    assert hive.starts() == [("kept", "b", 2)]
+
+
+def test_an_interactive_task_whose_only_worker_is_lost_is_told_at_once() -> None:
+    hive = Hive("a")
+    hive.submit("t")
+    hive.gone("a")
+    hive.cut_as_asked()
+    assert hive.failures() == {"t": "rustbee_lost"}
 
 
 def test_a_task_that_is_itself_at_fault_moves_nowhere_and_blames_nobody() -> None:
@@ -287,7 +266,7 @@ def test_only_the_newest_stream_speaks_for_the_task(attempt: int) -> None:
     hive.cut("t")
     assert hive.end("t", attempt) == []
     assert hive.cut("t", attempt) == []
-    assert hive.swarm.dispatcher.tasks[TaskId("t")].attempt == 2
+    assert hive.task("t").attempt == 2
     hive.end("t", 2)
     assert hive.end("t", 2) == []
 
@@ -323,7 +302,7 @@ def test_cancelling_a_running_task_frees_its_slot_for_the_next() -> None:
 def test_a_cancel_between_the_demand_to_break_and_the_break_is_the_only_end() -> None:
     hive = Hive("a", "b")
     hive.submit("t")
-    hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9"))
+    hive.alarm("a")
     assert hive.only(BreakStream).attempt == 1
     hive.cancel("t")
     assert hive.only(CancelStream).worker_id == "a"
@@ -375,10 +354,9 @@ def test_tasks_that_failed_here_do_not_block_those_behind_them() -> None:
     assert len(hive.worker("a").running) + len(hive.worker("b").running) == many + 1
     hive.submit("untried")
     lost = list(hive.worker("a").running)
-    hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9", returning=True))
-    hive.use_up_second_chances(lost)
+    hive.alarm("a", returning=True)
     for name in lost:
-        hive.cut(name)
+        hive.cut(name, final=True)
     hive.waggle("a", slots=many)
     assert hive.starts() == [("untried", "a", 1)]
     assert len(hive.waiting()) == len(lost)
@@ -393,12 +371,11 @@ def test_a_task_that_failed_elsewhere_is_found_behind_many_that_failed_here() ->
     for number in range(many + 1):
         hive.submit(f"t{number}")
     hive.cut("on-gone")  # It waits, and never failed on a.
-    hive.tell(WorkerGone(WorkerId("gone"), "exit status 1"))
+    hive.gone("gone")
     lost = list(hive.worker("a").running)
-    hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9", returning=True))
-    hive.use_up_second_chances(lost)
+    hive.alarm("a", returning=True)
     for name in lost:
-        hive.cut(name)
+        hive.cut(name, final=True)
     assert hive.waiting() == [*reversed(lost), "on-gone"]
     hive.waggle("a", slots=many)
     assert hive.starts() == [("on-gone", "a", 2)]
@@ -410,7 +387,7 @@ def test_patience_is_counted_from_when_hope_was_lost() -> None:
     hive.submit("waits")
     hive.now_ms += 5 * PATIENCE_MS
     hive.waggle("a")
-    hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9"))
+    hive.alarm("a")
     hive.cut("runs")
     hive.tick(0)
     hive.tick(PATIENCE_MS)
@@ -425,7 +402,7 @@ def test_hope_that_returns_starts_patience_anew() -> None:
     hive.submit("runs")
     hive.submit("waits")
     for _ in range(3):
-        hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9"))
+        hive.alarm("a")
         hive.tick(PATIENCE_MS - 1)
         hive.waggle("a", ready=False)
         hive.tick(1)
@@ -436,23 +413,22 @@ def test_nobody_waits_forever_for_workers_that_all_failed_it() -> None:
     hive = Hive("a", "b")
     hive.submit("t1")
     hive.submit("t2")
-    hive.use_up_second_chances(["t1"])
-    hive.cut("t1")  # b is busy, so it waits for b.
-    hive.tell(WorkerGone(WorkerId("b"), "exit status 1"))
+    hive.cut("t1", final=True)  # b is busy, so it waits for b.
+    hive.gone("b")
     hive.tick(0)
     for _ in range(2):
         hive.tick(PATIENCE_MS // 2)
         hive.waggle("a")
     assert hive.waiting() == ["t1"]
     hive.tick(1)
-    assert hive.failure().message == "no rustbee serves 'qwen': a is healthy and failed this task"
+    assert hive.failure().message == "no stable rustbee serves 'qwen': a is healthy and failed this task"
 
 
 def test_durable_tasks_are_patient() -> None:
     hive = Hive("a")
     hive.submit("runs")
     hive.submit("waits", durable=True)
-    hive.tell(WorkerGone(WorkerId("a"), "exit status 1"))
+    hive.gone("a")
     hive.tick(0)
     hive.tick(100 * PATIENCE_MS)
     assert hive.waiting() == ["waits"]
@@ -465,7 +441,7 @@ def test_lost_patience_fails_tasks_in_the_order_of_their_models() -> None:
         hive.register(f"w-{name}", model=name, ready=False)
         hive.submit(f"t-{name}", model=name)
     for name in names:
-        hive.tell(WorkerGone(WorkerId(f"w-{name}"), "exit status 1"))
+        hive.gone(f"w-{name}")
     hive.tick(0)
     hive.tick(PATIENCE_MS + 1)
     assert [c.task_id for c in hive.last if isinstance(c, FailTask)] == [f"t-{name}" for name in names]
@@ -474,7 +450,7 @@ def test_lost_patience_fails_tasks_in_the_order_of_their_models() -> None:
 def test_a_worker_that_goes_takes_no_task_with_it() -> None:
     hive = Hive("a", "b", slots=2)
     hive.submit("t")
-    hive.tell(WorkerGone(WorkerId("a"), "exit status 1"))
+    hive.gone("a")
     assert hive.only(BreakStream).task_id == "t"
     hive.cut("t")
     assert hive.starts() == [("t", "b", 2)]
@@ -483,7 +459,7 @@ def test_a_worker_that_goes_takes_no_task_with_it() -> None:
 def test_an_end_that_overtakes_the_demand_to_break_is_an_end() -> None:
     hive = Hive("a", "b")
     hive.submit("t")
-    hive.tell(WorkerGone(WorkerId("a"), "exit status 1"))
+    hive.gone("a")
     assert hive.end("t") == []
     assert hive.cut("t") == []
     assert not hive.swarm.dispatcher.tasks
@@ -492,14 +468,14 @@ def test_an_end_that_overtakes_the_demand_to_break_is_an_end() -> None:
 def test_a_draining_worker_gets_nothing_new() -> None:
     hive = Hive("a")
     hive.submit("t1")
-    hive.tell(WorkerStopRequested(WorkerId("a"), 60_000))
+    hive.stop("a", 60_000)
     hive.submit("t2")
     assert hive.failure().message == "no rustbee serves 'qwen': a is draining"
 
 
 def test_late_waggles_do_not_stop_the_swarm() -> None:
     hive = Hive("a", "b")
-    hive.tick(100_000)
+    hive.wait(100_000)
     assert {hive.worker(name).status for name in "ab"} == {WorkerStatus.SUSPECT}
     hive.submit("t")
     assert hive.starts() == [("t", "a", 1)]
@@ -540,11 +516,9 @@ def test_a_worker_that_is_well_again_takes_the_task_back_when_the_others_are_gon
     hive.cut("t")
     assert hive.starts() == [("t", "b", 2)]
     hive.waggle("a")
-    hive.tell(WorkerGone(WorkerId("b"), "exit status 1"))
+    hive.gone("b")
     hive.cut("t", 2)
     assert hive.starts() == [("t", "a", 3)]
-    hive.cut("t", 3)
-    assert hive.failure().code == "rustbee_lost"
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -562,7 +536,7 @@ def test_a_waiting_task_goes_back_to_a_well_worker_when_nobody_else_is_left(*, d
     hive.end("on-a")
     assert hive.waiting() == ["t"]  # It failed on a and b, and waits for c.
     for name in "bc":
-        hive.tell(WorkerGone(WorkerId(name), "exit status 1"))
+        hive.gone(name)
     hive.tick()
     assert hive.starts() == [("t", "a", 3)]
 
@@ -571,8 +545,7 @@ def test_a_task_that_was_accepted_before_is_not_refused() -> None:
     hive = Hive("a", queue_max_per_key=1)
     for name in ("runs", "waits"):
         hive.submit(name)
-    task = TaskSubmitted(TaskId("t"), ModelName("qwen"), MEDIUM, KeyId("ada"), 40, 10, durable=True, accepted=True)
-    hive.tell(task)
+    hive.accept("t")
     assert hive.waiting() == ["waits", "t"]
 
 
@@ -580,7 +553,7 @@ def test_tasks_of_a_lost_worker_wait_in_the_order_they_came_in() -> None:
     hive = Hive("a", slots=3)
     for name in ("t1", "t2", "t3"):
         hive.submit(name)
-    hive.tell(WorkerAlarmed(WorkerId("a"), "engine_died", "signal 9", returning=True))
+    hive.alarm("a", returning=True)
     for command in [c for c in hive.last if isinstance(c, BreakStream)]:
         hive.cut(command.task_id)
     assert hive.waiting() == ["t1", "t2", "t3"]

@@ -78,3 +78,11 @@ def test_free_slots_are_never_negative_when_a_worker_shrinks() -> None:
     assert worker.slots_free == 1
     worker.slots = 2
     assert worker.slots_free == 0
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("status", WorkerStatus)
+def test_in_reach_is_who_may_serve_and_is_heard(*, silent: bool, status: WorkerStatus) -> None:
+    worker = a_worker("a", status=status)
+    worker.silent = silent
+    assert worker.is_in_reach is (worker.may_serve and not silent)

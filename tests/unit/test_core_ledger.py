@@ -10,6 +10,8 @@ from swarmesh.core.ledger import DEFAULT_OUTPUT_TOKENS, charge, predicted_work, 
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.task import Task
 
+LOW = Priority.LOW
+
 
 def a_worker() -> Worker:
     return Worker(
@@ -18,7 +20,7 @@ def a_worker() -> Worker:
 
 
 def a_task(number: int, chars: int = 400, max_tokens: int = 50) -> Task:
-    return Task(TaskId(f"t{number}"), ModelName("qwen"), Priority.LOW, KeyId("k"), False, chars, max_tokens, 0)
+    return Task(TaskId(f"t{number}"), ModelName("qwen"), LOW, KeyId("k"), False, chars, max_tokens, 0, LOW)
 
 
 @pytest.mark.parametrize(

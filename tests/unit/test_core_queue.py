@@ -14,7 +14,7 @@ HIGH, MEDIUM, LOW = Priority
 
 
 def a_task(name: str, band: Priority = MEDIUM, *, model: ModelName = QWEN, key: KeyId = ADA) -> Task:
-    return Task(TaskId(name), model, band, key, False, 10, 5, 0)
+    return Task(TaskId(name), model, band, key, False, 10, 5, 0, band)
 
 
 def order(queue: BroodQueue, model: ModelName = QWEN) -> list[str]:
@@ -78,3 +78,14 @@ def test_depths_leave_out_what_is_empty() -> None:
 def test_a_band_of_many_keeps_its_order(band: Priority) -> None:
     names = [f"t{number:04}" for number in range(1_000)]
     assert order(a_queue(*(a_task(name, band) for name in names))) == names
+
+
+def test_a_task_that_changes_its_band_is_found_in_the_new_one() -> None:
+    low, high = a_task("low", LOW), a_task("high", HIGH)
+    queue = a_queue(low, high)
+    assert queue.remove(low)
+    low.band = HIGH
+    queue.push_front(low)
+    assert (order(queue), queue.depths(), len(queue)) == (["low", "high"], {(QWEN, HIGH): 2}, 2)
+    assert queue.remove(low)
+    assert (order(queue), queue.size_of_key(ADA)) == (["high"], 1)

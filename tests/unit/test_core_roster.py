@@ -34,7 +34,7 @@ from swarmesh.core.events import (
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.liveness import EXPIRY_FACTOR, OVERDUE_FACTOR, WorkerStatus
-from swarmesh.core.roster import REST_INTERVAL_MS, STARTING_INTERVAL_MS, STOP_RETRY_MS
+from swarmesh.core.roster import LOOK_STEP_MS_MAX, REST_INTERVAL_MS, STARTING_INTERVAL_MS, STOP_RETRY_MS
 from swarmesh.core.swarm import Swarm
 
 C = TypeVar("C", bound=Command)
@@ -54,6 +54,7 @@ class Hive:
         self.now_ms = 1_000
         self.last: list[Command] = []
         self.made = 0
+        self.tell(Ticked())  # The first look sets the clock, and ages nothing.
         for name in ready:
             self.register(name, slots=slots)
 
@@ -88,11 +89,18 @@ class Hive:
         return self.tell(SpawnRequested(name, QWEN, "cpu", OAK, 2, need_mib))
 
     def tick(self, after_ms: int) -> list[Command]:
-        self.now_ms += after_ms
-        return self.tell(Ticked())
+        """So much time passes, and the queen is awake for all of it."""
+        told: list[Command] = []
+        while after_ms > 0:
+            step_ms = min(after_ms, LOOK_STEP_MS_MAX)
+            self.now_ms += step_ms
+            after_ms -= step_ms
+            told += self.tell(Ticked())
+        self.last = told
+        return told
 
     def cut(self, name: str, attempt: int = 1) -> list[Command]:
-        return self.tell(StreamBroke(TaskId(name), attempt, Blame.WORKER, False, "cut", "closed"))
+        return self.tell(StreamBroke(TaskId(name), attempt, Blame.WORKER, "cut", "closed"))
 
     def end(self, name: str) -> list[Command]:
         return self.tell(StreamEnded(TaskId(name), 1))

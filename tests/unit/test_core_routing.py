@@ -13,6 +13,7 @@ from swarmesh.core.routing import choose, default_model, veto
 from swarmesh.core.task import Task
 
 QWEN, DEMO = ModelName("qwen"), ModelName("demo")
+MEDIUM = Priority.MEDIUM
 HEALTHY, SUSPECT = WorkerStatus.HEALTHY, WorkerStatus.SUSPECT
 
 
@@ -26,7 +27,7 @@ def a_worker(
 
 
 def a_task(*tried: str) -> Task:
-    task = Task(TaskId("t"), QWEN, Priority.MEDIUM, KeyId("k"), False, 10, 5, 0)
+    task = Task(TaskId("t"), QWEN, MEDIUM, KeyId("k"), False, 10, 5, 0, MEDIUM)
     task.tried = {WorkerId(name) for name in tried}
     return task
 
@@ -55,6 +56,37 @@ def a_fleet(*workers: Worker) -> Fleet:
 )
 def test_filters(worker: Worker, reason: str | None) -> None:
     assert veto(worker, a_task("tried")) == reason
+
+
+@pytest.mark.parametrize("status", [HEALTHY, SUSPECT])
+def test_a_silent_worker_takes_nothing(status: WorkerStatus) -> None:
+    worker = a_worker("w", status=status)
+    worker.silent = True
+    assert veto(worker, a_task()) == "silent"
+
+
+@pytest.mark.parametrize(
+    ("kills", "cleared", "held", "reason"),
+    [
+        (0, False, True, None),
+        (1, True, True, None),
+        (1, False, False, None),
+        (1, False, True, "probation"),
+    ],
+)
+def test_one_on_probation_keeps_others_on_probation_out(
+    *, kills: int, cleared: bool, held: bool, reason: str | None
+) -> None:
+    worker, task = a_worker("w", busy=1), a_task()
+    worker.probation = TaskId("w-0") if held else None
+    task.kills, task.cleared = kills, cleared
+    assert veto(worker, task) == reason
+
+
+def test_the_reason_that_a_slot_would_mend_comes_last() -> None:
+    worker, task = a_worker("w", busy=4), a_task()
+    worker.probation, task.kills = TaskId("w-0"), 1
+    assert veto(worker, task) == "probation"
 
 
 def test_the_least_work_per_slot_wins() -> None:

@@ -9,11 +9,12 @@ import pytest
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId
 from swarmesh.core.task import TASK_TABLE, IllegalTransitionError, Task, TaskFact, TaskStatus
 
+MEDIUM = Priority.MEDIUM
 EVERY_PAIR = list(product(TaskStatus, TaskFact))
 
 
 def a_task(status: TaskStatus) -> Task:
-    return Task(TaskId("t"), ModelName("qwen"), Priority.MEDIUM, KeyId("k"), False, 10, 5, 0, status=status)
+    return Task(TaskId("t"), ModelName("qwen"), MEDIUM, KeyId("k"), False, 10, 5, 0, MEDIUM, status=status)
 
 
 @pytest.mark.parametrize(("status", "fact"), [pair for pair in EVERY_PAIR if pair in TASK_TABLE])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -64,7 +65,7 @@ class Dispatcher:
             return
         self.tasks[task.task_id] = task
         self.queue.push(task)
-        self._preempt_for(task, now_ms, out)
+        self._preempt(task.model, now_ms, out)
 
     def refusal(self, event: TaskSubmitted, now_ms: int) -> SwarmeshError | None:
         """Why this task would be refused now, None when it would not; changes nothing.
@@ -111,7 +112,6 @@ class Dispatcher:
             self._go_back(task)
             self._requeue(task, now_ms, out)
         self.serve(task.model, now_ms, out)
-        self._preempt_for(task, now_ms, out)
 
     def cancelled(self, event: TaskCancelled, now_ms: int, out: list[Command]) -> None:
         """End a task wherever it stands; an unknown or final one is left alone."""
@@ -127,14 +127,10 @@ class Dispatcher:
         self.serve(task.model, now_ms, out)
 
     def serve(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
-        """Give free slots of a model to its waiting tasks, in order."""
-        while self.queue.has(model):
-            found = self._next_placeable(model)
-            if found is None:
-                return
-            task, decision = found
-            self.queue.remove(task)
-            self._dispatch(task, decision, now_ms, out)
+        """Give free slots of a model to its waiting tasks, in order; then those of low tasks to urgent ones."""
+        if self.queue.has(model):
+            self._fill(model, now_ms, out)
+            self._preempt(model, now_ms, out)
 
     def give_up_on(
         self, worker: Worker, code: str, message: str, out: list[Command], blame: Blame = Blame.WORKER
@@ -155,7 +151,7 @@ class Dispatcher:
         """Fail interactive tasks that wait for a worker nobody expects; let overdue preempted ones go first."""
         self._promote_overdue(now_ms)
         models = dict.fromkeys(model for model, _ in self.queue.depths())  # Not a set: order must not vary by run.
-        hopeless = (model for model in models if not refusals.is_expected(self._fleet, model))
+        hopeless = (model for model in models if not refusals.is_in_reach(self._fleet, model))
         self._hopeless_since = {model: self._hopeless_since.get(model, now_ms) for model in hopeless}
         for model in models:
             doubtful = (task for task in self.queue.waiting(model) if task.tried or model in self._hopeless_since)
@@ -213,6 +209,7 @@ class Dispatcher:
         task.queue_ms += now_ms - task.queued_at_ms
         self._serial += 1
         worker.last_chosen = task.serial = self._serial
+        task.engine_pid = worker.engine_pid
         self._preempted.pop(task.task_id, None)
         charge(worker, task)
         watched = task.on_probation
@@ -227,25 +224,40 @@ class Dispatcher:
         task.apply(TaskFact.REQUEUED)
         self._wait_again(task, now_ms, out)
 
-    def _preempt_for(self, task: Task, now_ms: int, out: list[Command]) -> None:
-        if not self._preemption or task.band is not Priority.HIGH or task.status is not TaskStatus.QUEUED:
-            return
-        if next(self.queue.waiting(task.model), None) is not task:
-            return  # Whoever is before it gets the next slot, and has taken one if it could.
-        found = newest_victim(self._fleet, self.tasks, task)
-        if found is None:
-            return
-        victim, worker = found
-        self._settle(victim)
-        victim.apply(TaskFact.PREEMPTED)
-        victim.preemptions += 1
-        victim.preempted_at_ms = now_ms
-        self._preempted[victim.task_id] = victim
-        out.append(PreemptStream(victim.task_id, victim.attempt, worker.worker_id))
-        self._wait_again(victim, now_ms, out)
-        self.queue.remove(task)
-        decision = msgspec.structs.replace(choose(self._fleet, task), policy=POLICY_PREEMPT)
-        self._dispatch(task, decision, now_ms, out)
+    def _fill(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
+        while (found := self._next_placeable(model)) is not None:
+            task, decision = found
+            self.queue.remove(task)
+            self._dispatch(task, decision, now_ms, out)
+
+    def _preempt(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
+        while (found := self._next_preempting(model)) is not None:
+            task, victim, worker = found
+            self._settle(victim)
+            victim.apply(TaskFact.PREEMPTED)
+            victim.preemptions += 1
+            victim.preempted_at_ms = now_ms
+            self._preempted[victim.task_id] = victim
+            out.append(PreemptStream(victim.task_id, victim.attempt, worker.worker_id))
+            self._wait_again(victim, now_ms, out)
+            self.queue.remove(task)
+            decision = msgspec.structs.replace(choose(self._fleet, task), policy=POLICY_PREEMPT)
+            self._dispatch(task, decision, now_ms, out)
+            self._fill(model, now_ms, out)  # A slot that was nothing for the one may do for the other.
+
+    def _next_preempting(self, model: ModelName) -> tuple[Task, Task, Worker] | None:
+        for task in self._candidates(model):
+            if task.band is not Priority.HIGH:
+                break
+            found = self._victim_for(task)
+            if found is not None:
+                return task, *found
+        return None
+
+    def _victim_for(self, task: Task) -> tuple[Task, Worker] | None:
+        if not self._preemption or task.band is not Priority.HIGH:
+            return None
+        return newest_victim(self._fleet, self.tasks, task)
 
     def _wait_again(self, task: Task, now_ms: int, out: list[Command]) -> None:
         task.worker_id = None
@@ -254,26 +266,31 @@ class Dispatcher:
         self.queue.push_front(task)
 
     def _promote_overdue(self, now_ms: int) -> None:
-        for task in [task for task in self._preempted.values() if is_overdue(task, now_ms)]:
+        # The last first: each goes to the head, so they stand there in the order they lost their slots in.
+        for task in [task for task in reversed(self._preempted.values()) if is_overdue(task, now_ms)]:
             del self._preempted[task.task_id]
             self.queue.remove(task)
             task.band = Priority.HIGH
             self.queue.push_front(task)
 
     def _next_placeable(self, model: ModelName) -> tuple[Task, Decision] | None:
-        blocked: set[tuple[bool, frozenset[WorkerId]]] = set()
-        for task in self.queue.waiting(model):
-            kind = (task.on_probation, frozenset(task.tried))
-            choosy = _is_choosy(task)
-            if kind in blocked or (choosy and len(blocked) >= LOOK_AHEAD_MAX):
-                continue
+        for task in self._candidates(model):
             decision = choose(self._fleet, task)
             if decision.chosen is not None:
                 return task, decision
-            if not choosy:
-                return None  # No filter depends on this task, so nobody is free for those behind it either.
-            blocked.add(kind)  # Nor for others like it.
         return None
+
+    def _candidates(self, model: ModelName) -> Iterator[Task]:
+        # The first of each kind: what is not free for it is not free for others like it.
+        kinds: set[tuple[bool, frozenset[WorkerId]]] = set()
+        for task in self.queue.waiting(model):
+            if not _is_choosy(task):
+                yield task
+                return  # No filter depends on this task: who is not free for it is free for nobody behind it.
+            kind = (task.on_probation, frozenset(task.tried))
+            if kind not in kinds and len(kinds) < LOOK_AHEAD_MAX:
+                kinds.add(kind)
+                yield task
 
     def _quarantine(self, task: Task, now_ms: int) -> SwarmeshError | None:
         kills = self.poison.kills_of(task.fingerprint, now_ms)
@@ -285,15 +302,17 @@ class Dispatcher:
         if not task.durable and not refusals.is_expected(self._fleet, task.model):
             return refusals.no_rustbees(self._fleet, task)
         waiting = self.queue.size_of_key(task.key_id)
-        return refusals.queue_full(waiting) if waiting >= self._queue_max_per_key else None
+        if waiting < self._queue_max_per_key or self._victim_for(task) is not None:
+            return None  # Who takes a slot at once does not wait.
+        return refusals.queue_full(waiting)
 
     def _hold_against(self, event: StreamBroke, task: Task, now_ms: int) -> None:
-        worker = self._settle(task, keep_probation=True)
-        if event.blame is not Blame.WORKER or worker is None:
-            task.moves += event.blame is Blame.WORKER
+        blamed = event.blame is Blame.WORKER
+        worker = self._settle(task, keep_probation=blamed)
+        task.moves += blamed
+        if worker is None or not blamed:
             return
         worker.status = following(worker.status, WorkerFact.SUSPECTED)
-        task.moves += 1
         task.tried.add(worker.worker_id)
         if event.final:
             task.barred.add(worker.worker_id)
@@ -313,7 +332,7 @@ class Dispatcher:
     def _go_back(self, task: Task) -> None:
         # A worker that was well again before the task needed it will not come back a second time to be forgiven.
         owners = self._fleet.of_model(task.model).values()
-        if any(worker.may_serve and worker.worker_id not in task.tried for worker in owners):
+        if any(worker.is_in_reach and worker.worker_id not in task.tried for worker in owners):
             return
         well = (w.worker_id for w in owners if w.status is WorkerStatus.HEALTHY and not w.silent)
         worker_id = next((worker_id for worker_id in well if worker_id not in task.barred), None)
@@ -324,7 +343,7 @@ class Dispatcher:
         if task.durable:
             return False
         hopeless_since_ms = self._hopeless_since.get(task.model)
-        if hopeless_since_ms is None and (not task.tried or refusals.has_prospects(self._fleet, task)):
+        if hopeless_since_ms is None and (not task.tried or refusals.has_prospects(self._fleet, task, in_reach=True)):
             return False
         return now_ms - max(task.queued_at_ms, hopeless_since_ms or 0) > PATIENCE_MS
 

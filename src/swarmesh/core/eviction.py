@@ -17,17 +17,19 @@ SHARE_DIVISOR: Final = 3
 
 
 class Evictions:
-    """The times of the last declarations of death."""
+    """The times of the last declarations of death on one signal alone."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._at_ms: deque[int] = deque()
 
     def allow(self, now_ms: int, *, certain: bool) -> bool:
-        """Whether another worker may be declared dead now; counts it if so. A certain one always may."""
+        """Whether another worker may be declared dead now; counts it if so. A certain one always may, uncounted."""
+        if certain:
+            return True
         while self._at_ms and now_ms - self._at_ms[0] > WINDOW_MS:
             self._at_ms.popleft()
-        if not certain and len(self._at_ms) >= max(1, len(self._fleet) // SHARE_DIVISOR):
+        if len(self._at_ms) >= max(1, len(self._fleet) // SHARE_DIVISOR):
             return False
         self._at_ms.append(now_ms)
         return True

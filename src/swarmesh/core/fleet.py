@@ -15,10 +15,12 @@ class Crash:
 
     Attributes:
         culprit: The task that did it, when that can be told: the only one on probation, or the only one at all.
+        serial: Of the last dispatch to the worker before it; later ones met an engine that was gone already.
     """
 
     engine_pid: int
     culprit: TaskId | None
+    serial: int
 
 
 _EXPECTED = frozenset({WorkerStatus.STARTING, WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
@@ -78,6 +80,11 @@ class Worker:
     def may_serve(self) -> bool:
         """Whether a task may wait for it: it serves, or will without anybody's help, and nobody wants it gone."""
         return not self.stop_at_ms and (self.returning or self.status in _EXPECTED)
+
+    @property
+    def is_in_reach(self) -> bool:
+        """Whether it `may_serve` and the queen hears it: a silent one gets nothing, however well it reports."""
+        return self.may_serve and not self.silent
 
     @property
     def slots_free(self) -> int:

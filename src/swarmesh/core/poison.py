@@ -36,11 +36,14 @@ class PoisonBooks:
     def blame(self, task: Task, worker: Worker, now_ms: int) -> None:
         """Enter a crash of ``worker`` that broke a stream of ``task``, which is off its books already."""
         crash = worker.crash
-        if crash is None or crash.engine_pid != worker.engine_pid:
+        # The engine is the one that ran the task: the worker may have reported the next one already.
+        if crash is None or crash.engine_pid != task.engine_pid:
             alone = task.task_id if not worker.running else None
-            crash = worker.crash = Crash(worker.engine_pid, worker.probation or alone)
+            crash = worker.crash = Crash(task.engine_pid, worker.probation or alone, worker.last_chosen)
+        if task.serial > crash.serial:
+            return
         if crash.culprit == task.task_id:
-            task.kills += 1
+            task.kills = max(task.kills, self.kills_of(task.fingerprint, now_ms)) + 1
             self._note(task, now_ms)
         elif crash.culprit is None:
             # It crashed an engine some time after it had been cleared, or another one did: look longer this time.
@@ -53,7 +56,7 @@ class PoisonBooks:
     def _note(self, task: Task, now_ms: int) -> None:
         if not task.fingerprint:
             return
-        self._crashes[task.fingerprint] = (max(task.kills, self.kills_of(task.fingerprint, now_ms) + 1), now_ms)
+        self._crashes[task.fingerprint] = (task.kills, now_ms)
         self._crashes.move_to_end(task.fingerprint)
         while len(self._crashes) > FINGERPRINTS_MAX:
             self._crashes.popitem(last=False)

@@ -7,6 +7,7 @@ from typing import Final
 
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import Priority, TaskId
+from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.routing import veto
 from swarmesh.core.task import Task
 
@@ -17,15 +18,20 @@ PREEMPTED_MS_MAX: Final = 300_000
 
 
 def newest_victim(fleet: Fleet, tasks: Mapping[TaskId, Task], task: Task) -> tuple[Task, Worker] | None:
-    """The task that gives way: of low priority, started last, so that the least work waits; None when none does."""
+    """The task that gives way: of low priority, started last, so that the least work waits; None when none does.
+
+    Those on a suspect give way after all others: an urgent task goes where it is likely to run.
+    """
     best: tuple[Task, Worker] | None = None
+    best_rank = (False, 0)
     for worker in fleet.of_model(task.model).values():
         if veto(worker, task) != "busy" or len(worker.running) > worker.slots:
             continue
         for task_id in worker.running:
             victim = tasks[task_id]
-            if gives_way(victim) and (best is None or victim.serial > best[0].serial):
-                best = victim, worker
+            rank = (worker.status is not WorkerStatus.SUSPECT, victim.serial)
+            if gives_way(victim) and rank > best_rank:
+                best, best_rank = (victim, worker), rank
     return best
 
 

@@ -12,6 +12,7 @@ from swarmesh.core.errors import (
     PoisonTaskError,
     QuarantinedError,
     QueueFullError,
+    ResumeDivergedError,
     RustbeeLostError,
     SwarmeshError,
     TaskRefusedError,
@@ -32,10 +33,15 @@ def is_expected(fleet: Fleet, model: ModelName) -> bool:
     return any(worker.may_serve for worker in fleet.of_model(model).values())
 
 
-def has_prospects(fleet: Fleet, task: Task) -> bool:
+def is_in_reach(fleet: Fleet, model: ModelName) -> bool:
+    """Whether any of those is heard: one that only reports is not waited for without end."""
+    return any(worker.is_in_reach for worker in fleet.of_model(model).values())
+
+
+def has_prospects(fleet: Fleet, task: Task, *, in_reach: bool = False) -> bool:
     """Whether any worker may yet take this task."""
-    owners = fleet.of_model(task.model).values()
-    return any(worker.may_serve and worker.worker_id not in task.barred for worker in owners)
+    owners = (worker for worker in fleet.of_model(task.model).values() if worker.worker_id not in task.barred)
+    return any(worker.is_in_reach if in_reach else worker.may_serve for worker in owners)
 
 
 def unknown_model(task: Task) -> SwarmeshError:
@@ -61,7 +67,9 @@ def no_rustbees(fleet: Fleet, task: Task) -> NoRustbeesAvailableError:
     """Nobody can take this task now; the code says what its priority asks for (R-16)."""
     owners = fleet.of_model(task.model)
     states = ", ".join(
-        f"{worker.worker_id} is {worker.status}" + (" and failed this task" if worker_id in task.tried else "")
+        f"{worker_id} is {worker.status}"
+        + (" and silent" if worker.silent else "")
+        + (" and failed this task" if worker_id in task.tried else "")
         for worker_id, worker in owners.items()
     )
     wanted, kind = "", NoRustbeesAvailableError
@@ -78,7 +86,8 @@ def no_rustbees(fleet: Fleet, task: Task) -> NoRustbeesAvailableError:
 def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke) -> SwarmeshError | None:
     """Why a task whose stream broke ends there; None when another worker may go on with it."""
     if event.blame is Blame.TASK:
-        return TaskRefusedError(event.message)
+        kind = ResumeDivergedError if event.code == ResumeDivergedError.code else TaskRefusedError
+        return kind(event.message)
     lost = f"{event.message} ({event.code}, attempt {task.attempt})"
     if task.kills >= KILLS_MAX:
         return PoisonTaskError(f"{lost}; it crashed {task.kills} engines")
@@ -86,6 +95,8 @@ def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke) -> Swarmesh
         return RustbeeLostError(f"{lost}; part of the answer was sent and cannot be gone on with")
     if task.moves > MOVES_MAX:
         return RustbeeLostError(f"{lost}; given up after {task.moves} rustbees failed it")
-    if not has_prospects(fleet, task):
+    # A durable task waits for a worker that somebody starts, as it would have done had it never run.
+    waits = task.durable and not is_expected(fleet, task.model)
+    if not waits and not has_prospects(fleet, task):
         return RustbeeLostError(f"{lost}; no other rustbee serves {task.model!r}")
     return None

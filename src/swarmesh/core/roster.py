@@ -143,7 +143,9 @@ class Roster:
         worker.silent = True
         if worker.status is WorkerStatus.DEAD or now_ms < self._amnesty_until_ms:
             return
-        if self._evictions.allow(now_ms, certain=worker.status is WorkerStatus.SUSPECT):
+        # Not that it is a suspect: streams that broke came over the same network as the silence.
+        overdue = lease_fact(worker.lease_age_ms, worker.interval_ms) is not None
+        if self._evictions.allow(now_ms, certain=overdue):
             out.append(RaiseAlarm(worker.worker_id, "rustbee_silent", event.message))
             self._bury(worker, WorkerFact.ALARMED, "rustbee_silent", event.message, out)
             worker.returning = True  # Its lease has not expired: it may be a network that comes back.
@@ -193,7 +195,8 @@ class Roster:
             return
         if not worker.stop_at_ms:
             out.append(RaiseAlarm(worker.worker_id, "rustbee_exited", event.reason))
-        self._dispatcher.give_up_on(worker, "rustbee_exited", event.reason, out)
+        blame = Blame.SWARM if worker.stop_at_ms else Blame.WORKER
+        self._dispatcher.give_up_on(worker, "rustbee_exited", event.reason, out, blame)
         self._fleet.remove(worker.worker_id)
         out.append(ForgetWorker(worker.worker_id))
 

@@ -77,6 +77,7 @@ class Task:
         barred: Those of them that would answer the same again, never picked again.
         charge: Predicted work in token-equivalents on the ledger of ``worker_id``.
         serial: Rises with every dispatch of any task; the highest is the newest.
+        engine_pid: The engine it was dispatched to, as the worker had reported it.
         preempted_at_ms: When its slot was taken; 0 while nobody has.
     """
 
@@ -98,6 +99,7 @@ class Task:
     queue_ms: int = 0
     charge: float = 0.0
     serial: int = 0
+    engine_pid: int = 0
     moves: int = 0
     kills: int = 0
     cleared: bool = False
