@@ -13,6 +13,7 @@ import msgspec
 
 from swarmesh.config.home import Home, QueenFile, write_private
 from swarmesh.hosts.local import LocalHost
+from swarmesh.hosts.process_identity import ProcessIdentity
 from swarmesh.net.address import Address
 from swarmesh.net.client import HttpClient
 from swarmesh.net.exchange import Exchange
@@ -150,6 +151,9 @@ async def running_bee(home: Home, spec: WorkerSpec) -> AsyncIterator[Bee]:
     finally:
         bee.client.close()
         await host.stop(spec.rustbee_id, grace_s=10.0)
+        # One that ends by itself takes its file away, by which the host knows it, a moment before it is gone.
+        await ProcessIdentity(agent.pid, agent.started_at, agent.boot_id).wait_exit()
+        await host.workers()
 
 
 def text_of(events: list[SseEvent]) -> str:

@@ -17,11 +17,12 @@ import msgspec
 import psutil
 import pytest
 
-from rustbee_rig import DEMO_GGUF, make_spec
+from engine_rig import KINDS, LONG_TEXT, Running, collect, running_engine, spec_of, text_of
+from rustbee_rig import DEMO_GGUF
 from swarmesh.config.home import Home
 from swarmesh.core.errors import EngineStartError, SwarmeshError, TaskRefusedError
 from swarmesh.engines.bounded_log import BoundedLog
-from swarmesh.engines.engine import Done, Engine, EngineEvent, EngineInfo, Token
+from swarmesh.engines.engine import Done, EngineEvent, Token
 from swarmesh.engines.errors import EngineDiedError, TaskFailedError
 from swarmesh.engines.kinds import make_engine
 from swarmesh.hosts.process_identity import identify
@@ -29,43 +30,6 @@ from swarmesh.net.client import HttpClient
 from swarmesh.wire.flow import ExecuteRequest, Message
 from swarmesh.wire.spec import Backend, EngineKind, WorkerSpec
 from swarmesh.wire.sse import SseReader
-
-USER_MODULE = '''
-import asyncio
-
-class Echo:
-    """Says the words of the task, one at a time; what it is told to do otherwise, it does."""
-    slots = 3
-    async def start(self):
-        print("ready to echo")
-    async def foragexec(self, task):
-        words = task.text.split()
-        for index, word in enumerate(words[: task.max_tokens or len(words)]):
-            if word == "fail":
-                raise ValueError("told to fail")
-            if word == "wait":
-                await asyncio.sleep(3600)
-            if word == "json":
-                yield {"n": [1, 2.5, None]}
-            elif word == "bytes":
-                yield b"\\x89PNG"
-            elif word == "child":
-                yield str((await asyncio.create_subprocess_exec("sleep", "60")).pid)
-            elif word == "nothing":
-                yield None
-            else:
-                yield word if index == 0 else " " + word
-class NoGenerator:
-    async def foragexec(self, task):
-        return "x"
-class Broken(Echo):
-    def __init__(self):
-        raise RuntimeError("cannot be made")
-'''
-STAND_IN = Path(__file__).parents[1] / "llama_server_stand_in.py"
-
-KINDS = ["fake", "python_class", "llama_cpp", "llama_server"]
-LONG_TEXT = "Recite the song of the hive."
 
 
 @pytest.fixture
@@ -75,53 +39,15 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def spec_of(kind: str, home: Home, **changes: Any) -> WorkerSpec:
-    work_dir = home.worker_dir("rustbee-1")
-    work_dir.mkdir(parents=True, exist_ok=True)
-    fields: dict[str, Any] = {"slots": 3, "context_tokens": 1024, "engine": EngineKind(kind)}
-    match kind:
-        case "fake":
-            fields |= {"class_path": "tokens=400,tokens_per_s=2000"}
-        case "python_class":
-            (work_dir / "user_code.py").write_text(USER_MODULE)
-            fields |= {"class_path": "user_code:Echo", "python_path": (str(work_dir),)}
-        case "llama_cpp":
-            fields |= {"model_path": str(DEMO_GGUF)}
-        case _:
-            fields |= {"model_path": str(DEMO_GGUF), "llama_server_path": str(stand_in(home))}
-    return make_spec(home, **{**fields, **changes})
-
-
-def stand_in(home: Home) -> Path:
-    """A program in place of llama-server: looks at how it was called, then is llama.cpp from the wheel."""
-    program = home.root / "llama-server"
-    program.write_text(f"#!{sys.executable}\n{STAND_IN.read_text()}")
-    program.chmod(0o700)
-    return program
-
-
 @pytest.fixture(params=KINDS)
 def spec(request: pytest.FixtureRequest, home: Home) -> WorkerSpec:
     return spec_of(request.param, home)
 
 
-class Running:
-    def __init__(self, spec: WorkerSpec, engine: Engine, info: EngineInfo) -> None:
-        self.spec, self.engine, self.info = spec, engine, info
-
-
 @pytest.fixture
 async def running(spec: WorkerSpec) -> AsyncIterator[Running]:
-    engine = make_engine(spec, BoundedLog(Path(spec.work_dir) / "engine.log"))
-    try:
-        yield Running(spec, engine, await engine.start())
-    finally:
-        await engine.stop()
-
-
-async def collect(engine: Engine, request: ExecuteRequest) -> list[EngineEvent]:
-    async with aclosing(engine.execute(request)) as events:
-        return [event async for event in events]
+    async with running_engine(spec) as running:
+        yield running
 
 
 def leave_socket(spec: WorkerSpec) -> None:
@@ -133,10 +59,6 @@ async def exhaust(events: AsyncIterator[EngineEvent], into: list[EngineEvent] | 
     async for event in events:
         if into is not None:
             into.append(event)
-
-
-def text_of(events: list[EngineEvent]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Token))
 
 
 async def test_tells_what_it_is(running: Running) -> None:
@@ -220,7 +142,7 @@ async def test_killed_in_the_middle_it_says_so(running: Running) -> None:
         assert isinstance(await anext(events), Token)
         os.kill(running.engine.pid, signal.SIGKILL)
         killed_at_s = loop.time()
-        how = await running.engine.wait_exit()
+        how = (await running.engine.wait_exit()).message
         known_after_s = loop.time() - killed_at_s
         with pytest.raises(EngineDiedError):
             await exhaust(events)

@@ -8,51 +8,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gguf_writer import Gguf, Typed, write
+from byte_model import byte_model
+from gguf_writer import write
 from rustbee_rig import make_spec
 from swarmesh.config.home import Home
 from swarmesh.engines.bounded_log import BoundedLog
 from swarmesh.engines.engine import Done, Engine, EngineEvent, Token
 from swarmesh.engines.kinds import make_engine
-from swarmesh.engines.llama_http import LlamaAnswer, LlamaHttp
+from swarmesh.engines.llama_answer import LlamaAnswer
+from swarmesh.engines.llama_http import LlamaHttp
+from swarmesh.engines.llama_tap import LlamaTap, asking_for_ids
 from swarmesh.net.client import HttpClient
 from swarmesh.wire.spec import EngineKind
 from swarmesh.wire.sse import SseReader
-
-WIDTH, FEED_FORWARD = 32, 64
-UNKNOWN, CONTROL, BYTE = 2, 3, 6
-F16, F32 = 1, 0
-
-
-def byte_model() -> Gguf:
-    """One block of zeros, so that every token is as likely as any other; a grammar decides which one comes."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    keys = {
-        "general.architecture": Typed("str", "llama"),
-        "llama.context_length": Typed("u32", 256),
-        "llama.block_count": Typed("u32", 1),
-        "llama.embedding_length": Typed("u32", WIDTH),
-        "llama.feed_forward_length": Typed("u32", FEED_FORWARD),
-        "llama.attention.head_count": Typed("u32", 1),
-        "llama.attention.layer_norm_rms_epsilon": Typed("f32", 1e-5),
-        "tokenizer.ggml.model": Typed("str", "llama"),
-        "tokenizer.ggml.tokens": Typed("arr", tokens, of="str"),
-        "tokenizer.ggml.scores": Typed("arr", [0.0] * len(tokens), of="f32"),
-        "tokenizer.ggml.token_type": Typed("arr", [UNKNOWN, CONTROL, CONTROL] + [BYTE] * 256, of="i32"),
-        "tokenizer.ggml.bos_token_id": Typed("u32", 1),
-        "tokenizer.ggml.eos_token_id": Typed("u32", 2),
-    }
-    square = [f"blk.0.attn_{name}.weight" for name in ("q", "k", "v", "output")]
-    tensors = [
-        ("token_embd.weight", (WIDTH, len(tokens)), F16),
-        ("output.weight", (WIDTH, len(tokens)), F16),
-        *((name, (WIDTH,), F32) for name in ("output_norm.weight", "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight")),
-        *((name, (WIDTH, WIDTH), F16) for name in square),
-        ("blk.0.ffn_gate.weight", (WIDTH, FEED_FORWARD), F16),
-        ("blk.0.ffn_up.weight", (WIDTH, FEED_FORWARD), F16),
-        ("blk.0.ffn_down.weight", (FEED_FORWARD, WIDTH), F16),
-    ]
-    return Gguf(keys, tensors)
 
 
 @pytest.fixture
@@ -90,3 +58,25 @@ async def test_they_come_whole_and_with_all_their_ids(engine: Engine) -> None:
     assert [token.token_ids for token in tokens] == [tuple(byte + 3 for byte in text.encode()) for text in said]
     assert isinstance(events[-1], Done)
     assert answer.whole
+
+
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/completions"])
+async def test_openais_routes_tell_all_ids_of_held_text_too(engine: Engine, target: str) -> None:
+    door = engine.door
+    assert door is not None
+    said = "a\N{HONEYBEE}s\N{LATIN SMALL LETTER U WITH DIAERESIS}abcd"
+    body = {"messages": [{"role": "user", "content": "x"}], "prompt": "x", "grammar": f'root ::= "{said}"'}
+    asked = asking_for_ids(msgspec.json.encode({**body, "stream": True, "stop": ["abcX"]}))
+    client, server = HttpClient(door.address, headers=door.headers), LlamaHttp(door)
+    tap = LlamaTap(server)
+    ids: list[int] = []
+    async with client.stream("POST", target, asked) as response:
+        data = await response.read()
+    for block in data.removesuffix(b"\n\n").split(b"\n\n"):
+        tapped = tap.take(block)
+        ids += await tap.look_up(tapped.lookup) if tapped.lookup is not None else tapped.token_ids
+        assert b'"top_probs"' not in tapped.block
+        assert b'"timings"' not in tapped.block or b'"finish_reason":"stop"' in tapped.block
+    client.close()
+    server.close()
+    assert ids == [byte + 3 for byte in said.encode()]

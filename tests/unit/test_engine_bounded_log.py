@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from swarmesh.engines.bounded_log import BoundedLog
-from swarmesh.engines.engine_process import describe_exit
+from swarmesh.engines.engine_exit import describe_exit
 
 
 def test_it_appends_and_knows_its_last_lines(tmp_path: Path) -> None:

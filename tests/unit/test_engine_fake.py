@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator
 import msgspec
 import pytest
 
-from swarmesh.core.errors import EngineStartError, TaskRefusedError
+from swarmesh.core.errors import EngineStartError, ResumeDivergedError, TaskRefusedError
 from swarmesh.engines.engine import Done, EngineEvent, Token
-from swarmesh.engines.fake import WORDS, FakeRunner, FakeSettings, fake_tokens, read_settings
+from swarmesh.engines.fake import FakeRunner, FakeSettings, fake_tokens, read_settings
+from swarmesh.engines.fake_shapes import WORDS
 from swarmesh.wire.flow import ExecuteRequest, Message
+from swarmesh.wire.resume import Resume
 
 
 async def run(request: ExecuteRequest, settings: FakeSettings | None = None) -> tuple[list[Token], Done]:
@@ -116,3 +118,48 @@ def test_settings_that_are_none_are_refused(text: str) -> None:
 def test_only_the_first_token_has_no_blank_before_it() -> None:
     tokens = fake_tokens("a", 3)
     assert [token.text[0] == " " for token in tokens] == [False, True, True]
+
+
+def resume_of(tokens: list[Token], *, by_text: bool = False) -> Resume:
+    ids = () if by_text else tuple(token_id for token in tokens for token_id in token.token_ids)
+    return Resume(last_seq=len(tokens), text=text_of(tokens), token_ids=ids)
+
+
+@pytest.mark.parametrize("by_text", [True, False])
+async def test_an_answer_begun_elsewhere_is_continued_from_every_token(by_text: bool) -> None:  # noqa: FBT001 - a case
+    settings = FakeSettings(tokens=40)
+    first = text_of((await run(ExecuteRequest(prompt="a"), settings))[0])
+    for request in (
+        ExecuteRequest(prompt="a"),
+        ExecuteRequest(prompt="a", max_tokens=7),
+        ExecuteRequest(prompt="a", stop=[first[60:66]]),
+    ):
+        whole, done = await run(request, settings)
+        for cut in range(len(whole) + 1):
+            resume = resume_of(whole[:cut], by_text=by_text)
+            assert await run(msgspec.structs.replace(request, resume=resume), settings) == (whole[cut:], done)
+
+
+@pytest.mark.parametrize("resume", [Resume(text="nonsense"), Resume(token_ids=(1, 2, 3)), Resume(text=" ")])
+async def test_what_it_would_not_have_begun_is_not_continued(resume: Resume) -> None:
+    with pytest.raises(ResumeDivergedError):
+        await run(ExecuteRequest(prompt="a", resume=resume))
+
+
+@pytest.mark.parametrize(("shown", "written"), [(0, 3), (2, 1), (3, 0), (4, None)])
+async def test_poison_crashes_it_at_the_same_token_wherever_it_began(shown: int, written: int | None) -> None:
+    whole, _ = await run(ExecuteRequest(prompt="much poison"))
+
+    def crash() -> None:
+        raise SystemExit
+
+    runner = FakeRunner(FakeSettings(crash_at=3), slots=1, context_tokens=1000, crash=crash)
+    events = runner.execute(ExecuteRequest(prompt="much poison", resume=resume_of(whole[:shown])))
+    seen = 0
+    try:
+        async for _ in events:
+            seen += 1
+    except SystemExit:
+        assert seen == written
+    else:
+        assert written is None

@@ -9,7 +9,7 @@ import pytest
 
 from swarmesh.core.errors import EngineError
 from swarmesh.engines.engine import Done, EngineEvent, Token
-from swarmesh.engines.llama_http import LlamaAnswer
+from swarmesh.engines.llama_answer import LlamaAnswer
 
 
 class Vocabulary:

@@ -42,7 +42,7 @@ def test_a_chat_request_becomes_a_task() -> None:
         (b'{"prompt":"x"}', True, "'messages' is missing"),
         (b'{"messages":[{"role":"user","content":"x"}]}', False, "'prompt' is missing"),
         (b'{"messages":[]}', True, "length >= 1"),
-        (b'{"prompt":"x","n":2}', False, "'n' is 2"),
+        (b'{"prompt":"x","n":0}', False, r"\$\.n"),
         (b'{"prompt":"x","temperature":9}', False, r"\$\.temperature"),
     ],
 )
@@ -53,11 +53,11 @@ def test_what_cannot_be_done_is_refused(body: bytes, chat: bool, said: str) -> N
 
 def test_a_chat_answer_and_its_chunks_say_the_same() -> None:
     chat = shape({"messages": [{"role": "user", "content": "hi"}]}, chat=True)
-    answer = chat.answer("ab", DONE)
+    answer = chat.answer([[Token("a"), Token("b"), DONE]])
     assert answer["object"] == "chat.completion"
     assert answer["choices"][0]["message"] == {"role": "assistant", "content": "ab"}
     assert answer["usage"] == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
-    chunks = [*chat.opening(), chat.token(Token("a")), chat.token(Token("b")), *chat.closing(DONE)]
+    chunks = [*chat.opening(), chat.piece(0, Token("a")), chat.piece(0, Token("b")), chat.finish(0, DONE)]
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "ab"
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "length"]
@@ -67,14 +67,14 @@ def test_a_chat_answer_and_its_chunks_say_the_same() -> None:
 def test_a_completion_has_text_and_no_opening() -> None:
     completion = shape({"prompt": "hi"}, chat=False)
     assert completion.opening() == []
-    assert completion.token(Token("a"))["choices"][0]["text"] == "a"
-    assert completion.answer("ab", DONE)["choices"][0]["text"] == "ab"
+    assert completion.piece(0, Token("a"))["choices"][0]["text"] == "a"
+    assert completion.answer([[Token("a"), Token("b"), DONE]])["choices"][0]["text"] == "ab"
 
 
 def test_usage_is_streamed_only_when_asked_for() -> None:
     body: dict[str, Any] = {"prompt": "hi", "stream": True}
-    assert len(shape(body, chat=False).closing(DONE)) == 1
-    last = shape({**body, "stream_options": {"include_usage": True}}, chat=False).closing(DONE)[-1]
+    assert shape(body, chat=False).closing(DONE.usage) == []
+    last = shape({**body, "stream_options": {"include_usage": True}}, chat=False).closing(DONE.usage)[-1]
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] == 5
 

@@ -38,3 +38,13 @@ def test_silence_fades_the_speed() -> None:
     meter.tokens(0.0, 100)
     assert meter.tokens_per_s(0.0) == 100 / SPEED_WINDOW_S
     assert meter.tokens_per_s(10 * SPEED_WINDOW_S) < 0.01
+
+
+def test_a_token_and_a_whole_answer_are_progress_a_failure_is_none() -> None:
+    meter = Meter()
+    meter.tokens(1.0, 5)
+    assert meter.progress == 1
+    meter.outcome(2.0, good=False)
+    assert meter.progress == 1
+    meter.outcome(3.0, good=True)
+    assert meter.progress == 2

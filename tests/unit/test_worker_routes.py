@@ -16,19 +16,22 @@ from scripted_engine import ScriptedEngine
 from swarmesh.config.home import Home
 from swarmesh.core.errors import TaskRefusedError
 from swarmesh.engines.engine import Done, Token
+from swarmesh.engines.engine_exit import EndCode
 from swarmesh.engines.errors import EngineDiedError
 from swarmesh.hosts.process_identity import ProcessIdentity
 from swarmesh.net.address import Address
 from swarmesh.net.client import HttpClient, Response, UpstreamError
 from swarmesh.net.server import HttpServer
 from swarmesh.wire.flow import Usage
+from swarmesh.wire.resume import Resume
 from swarmesh.wire.sse import SseEvent, SseReader
 from swarmesh.wire.waggle import Registration, Waggle
-from swarmesh.worker import pinged_stream, routes
+from swarmesh.worker import pinged_stream, routes, watch
 from swarmesh.worker.meter import Meter
 from swarmesh.worker.routes import Routes
 from swarmesh.worker.self_report import SelfReport
-from swarmesh.worker.supervisor import RestartPolicy, Supervisor
+from swarmesh.worker.supervisor import Supervisor
+from swarmesh.worker.watchdog import WatchdogPolicy
 
 DONE = Done("stop", Usage(1, 2, 3))
 Until = Callable[..., Awaitable[Any]]
@@ -43,12 +46,15 @@ class Desk:
         self.engine = ScriptedEngine()
         self.path = str(folder / "a.sock")
         self.meter = Meter()
-        self.supervisor = Supervisor(lambda: self.engine, self, RestartPolicy(look_interval_s=10_000.0))
+        asleep = WatchdogPolicy(look_interval_s=10_000.0, ask_interval_s=10_000.0)
+        self.supervisor = Supervisor(lambda: self.engine, self, self.meter, watchdog=asleep)
         spec = make_spec(Home(folder), key="the key")
         report = SelfReport(spec, ProcessIdentity(1, 1.0, "boot"), self.supervisor, self.meter)
         self.stopped = 0
+        self.deserted = 0
+        self.failed: list[str] = []
         self.ready = asyncio.Event()
-        self.routes = Routes("the key", self.supervisor, self.meter, report, self.stop)
+        self.routes = Routes("the key", self.supervisor, self.meter, report, self.stop, self.desert)
         self.server = HttpServer(self.routes)
         self.client = HttpClient(Address(path=self.path), headers=[(b"authorization", b"Bearer the key")])
 
@@ -56,7 +62,10 @@ class Desk:
         self.ready.set()
 
     def engine_failed(self, code: str, message: str, *, returning: bool) -> None:
-        raise AssertionError((code, message, returning))
+        self.failed.append(code)
+
+    def desert(self) -> None:
+        self.deserted += 1
 
     def stop(self) -> None:
         self.stopped += 1
@@ -197,6 +206,104 @@ async def test_an_engine_that_dies_never_looks_like_a_whole_answer(desk: Desk) -
     assert desk.meter.quality == 0.5
 
 
+async def test_a_task_whose_engine_crashed_says_so(desk: Desk) -> None:
+    desk.give(Token("a"))
+    async with desk.task() as response:
+        desk.engine.die("killed by signal 6", EndCode.CRASHED)
+        desk.give(EngineDiedError("the engine broke off"))
+        events: list[SseEvent] = []
+        with pytest.raises(UpstreamError):
+            await read_into(response, events)
+    error = msgspec.json.decode(events[-1].data)["error"]
+    assert (events[-1].name, error["code"], error["message"]) == ("error", "engine_crashed", "the engine broke off")
+    assert desk.failed[0] == "engine_crashed"
+
+
+async def test_a_task_that_is_resumed_goes_on_with_its_numbers(desk: Desk) -> None:
+    body = b'{"prompt":"hi","resume":{"last_seq":7,"text":"shown","token_ids":[1,2]}}'
+    desk.give(Token("a"), Token("b"), DONE, None)
+    async with desk.task(body, task="job-1", attempt="2") as response:
+        assert [event.seq for event in await read(response)] == [8, 9, 10]
+    assert desk.engine.requests[0].resume == Resume(last_seq=7, text="shown", token_ids=(1, 2))
+    async with desk.client.stream("GET", "/execute/job-1?after=8") as again:
+        assert [event.seq for event in await read(again)] == [9, 10]
+    status, answer = await desk.ask("GET", "/execute/job-1?after=6")
+    assert (status, answer["error"]["code"]) == (409, "conflict")
+    assert "taken up here after event 7" in answer["error"]["message"]
+    assert (await desk.ask("POST", "/execute", b'{"prompt":"hi","resume":{"last_seq":-1}}'))[0] == 400
+
+
+async def test_a_higher_attempt_takes_the_place_of_the_one_that_runs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pinged_stream, "PING_INTERVAL_S", 0.01)
+    desk.give(Token("a"))
+    async with desk.task(task="job-1", attempt="1", linger_s="600", epoch="3") as old:
+        assert old.status == 200
+        for attempt in ("1", "0"):
+            headers = {"task": "job-1", "attempt": attempt}
+            status, answer = await desk.ask("POST", "/execute", TASK, **headers)
+            assert (status, answer["error"]["code"]) == (409, "stale_attempt")
+            assert "attempt 1 of task job-1 runs here, begun in epoch 3" in answer["error"]["message"]
+        resumed = b'{"prompt":"hi","resume":{"last_seq":1,"text":"a"}}'
+        async with desk.task(resumed, task="job-1", attempt="2") as new:
+            with pytest.raises(UpstreamError):
+                await old.read()
+            await desk.until(lambda: desk.engine.running == 1, "the old one has left the engine")
+            desk.give(Token("b"), DONE, None)
+            assert [(event.seq, event.name) for event in await read(new)] == [(2, "token"), (3, "done")]
+    assert desk.engine.left == 1
+    async with desk.client.stream("GET", "/execute/job-1?after=1") as again:
+        assert [event.seq for event in await read(again)] == [2, 3]
+
+
+async def test_a_late_cancellation_does_not_reach_a_later_attempt(desk: Desk) -> None:
+    desk.give(Token("a"))
+    async with desk.task(task="job-1", attempt="2", epoch="3"):
+        status, answer = await desk.ask("DELETE", "/execute/job-1", attempt="1")
+        assert (status, answer["error"]["code"]) == (409, "stale_attempt")
+        assert desk.engine.running == 1
+        assert (await desk.ask("DELETE", "/execute/job-1", attempt="2", epoch="4"))[0] == 202
+        await desk.free()
+
+
+async def test_a_durable_task_ends_though_nobody_listens_and_stays_readable(desk: Desk) -> None:
+    desk.give(Token("a"))
+    async with desk.task(task="job-1", linger_s="600") as response:
+        assert response.status == 200
+    await desk.until(lambda: desk.deserted == 1, "the loss of a listener is told")
+    desk.give(Token("b"), DONE, None)
+    await desk.free()
+    assert desk.engine.left == 0
+    async with desk.client.stream("GET", "/execute/job-1") as again:
+        assert [event.name for event in await read(again)] == ["token", "token", "done"]
+
+
+async def test_watching_is_a_ping_at_once_and_no_work(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pinged_stream, "PING_INTERVAL_S", 0.01)
+    async with desk.client.stream("GET", "/watch") as one, desk.client.stream("GET", "/watch") as other:
+        chunks = one.chunks()
+        assert [await anext(chunks) for _ in range(3)] == [b": ping\n\n"] * 3
+        assert desk.meter.busy == 0
+        async with desk.client.stream("GET", "/watch") as third:
+            assert third.status == 200
+        await desk.until(lambda: desk.deserted == 1, "that one has left is told")
+        desk.routes.end_watches()
+        assert set(await one.read() + await other.read()) == set(b": ping\n\n")  # Whole, not cut.
+    status, answer = await desk.ask("GET", "/watch")
+    assert (status, answer["error"]["code"]) == (503, "rustbee_not_ready")
+    assert desk.deserted == 1
+
+
+async def test_watchers_are_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "WATCHERS_MAX", 1)
+    async with desk.client.stream("GET", "/watch"):
+        assert (await desk.ask("GET", "/watch"))[0] == 503
+    await desk.until(lambda: desk.deserted == 1, "the first has left")
+    async with desk.client.stream("GET", "/watch") as again:
+        assert again.status == 200
+
+
 async def test_silence_is_broken_by_pings(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pinged_stream, "PING_INTERVAL_S", 0.01)
     async with desk.task() as response:
@@ -254,7 +361,7 @@ async def test_the_same_task_twice_at_once_is_refused(desk: Desk) -> None:
     desk.give(Token("a"))
     async with desk.task(task="job-1"):
         status, answer = await desk.ask("POST", "/execute", TASK, task="job-1")
-    assert (status, answer["error"]["code"]) == (409, "conflict")
+    assert (status, answer["error"]["code"]) == (409, "stale_attempt")
 
 
 async def test_an_older_queen_is_refused(desk: Desk) -> None:

@@ -10,20 +10,25 @@ import pytest
 from scripted_engine import ScriptedEngine
 from swarmesh.core.errors import EngineStartError
 from swarmesh.core.liveness import WorkerStatus
+from swarmesh.engines.engine_exit import EndCode
+from swarmesh.worker import supervisor
+from swarmesh.worker.meter import Meter
 from swarmesh.worker.supervisor import RestartPolicy, Supervisor
+from swarmesh.worker.watchdog import WatchdogPolicy
 
 FOREVER_S = 10_000.0
+ASLEEP = WatchdogPolicy(look_interval_s=FOREVER_S, ask_interval_s=FOREVER_S)
 
 
 class Script:
     """Makes engines, watches them, and writes down what it is told."""
 
-    def __init__(self, policy: RestartPolicy | None = None) -> None:
+    def __init__(self, policy: RestartPolicy | None = None, watchdog: WatchdogPolicy = ASLEEP) -> None:
         self.engines: list[ScriptedEngine] = []
         self.coming: list[ScriptedEngine] = []
         self.told: list[tuple[str, str, bool]] = []
         self.changed = asyncio.Event()
-        self.supervisor = Supervisor(self.make, self, policy or RestartPolicy(look_interval_s=FOREVER_S))
+        self.supervisor = Supervisor(self.make, self, Meter(), policy, watchdog)
 
     def make(self) -> ScriptedEngine:
         engine = self.coming.pop(0) if self.coming else ScriptedEngine(pid=100 + len(self.engines))
@@ -91,7 +96,7 @@ async def test_the_fourth_death_within_the_window_is_the_last() -> None:
 
 
 async def test_deaths_far_apart_are_forgiven() -> None:
-    script = Script(RestartPolicy(restarts_max=1, window_s=-1.0, look_interval_s=FOREVER_S))
+    script = Script(RestartPolicy(restarts_max=1, window_s=-1.0))
     task = asyncio.create_task(script.supervisor.run())
     for life in range(1, 6):
         (await script.serving(life)).die("again")
@@ -120,14 +125,60 @@ async def test_a_restart_that_fails_is_tried_again() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_an_engine_that_does_not_answer_any_more_is_killed_and_replaced() -> None:
-    script = Script(RestartPolicy(look_interval_s=0.0, stuck_after_s=0.0))
+async def test_a_crash_is_told_as_one(script: Script) -> None:
+    (await script.serving(1)).die("killed by signal 6", EndCode.CRASHED)
+    await script.serving(2)
+    assert script.told == [("engine_crashed", "killed by signal 6", True)]
+
+
+async def test_a_stuck_engine_is_killed_and_replaced() -> None:
+    script = Script(watchdog=WatchdogPolicy(look_interval_s=0.0, ask_interval_s=FOREVER_S))
     script.coming = [ScriptedEngine()]
     task = asyncio.create_task(script.supervisor.run())
-    (await script.serving(1)).answers = False
+    (await script.serving(1)).stopped_by_signal = True
     await script.serving(2)
     assert script.engines[0].killed == 1
-    assert script.told == [("engine_stuck", "killed", True)]
+    [(code, message, returning)] = script.told
+    assert (code, returning) == ("engine_stuck", True)
+    assert message.startswith("the engine was stuck: a signal had stopped it")
+    assert message.endswith("; killed")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("code", list(EndCode))
+async def test_a_stream_that_broke_learns_how_its_engine_ended(code: EndCode) -> None:
+    watchdog = WatchdogPolicy(look_interval_s=0.0, ask_interval_s=FOREVER_S) if code is EndCode.STUCK else ASLEEP
+    script = Script(watchdog=watchdog)
+    task = asyncio.create_task(script.supervisor.run())
+    engine = await script.serving(1)
+    asked = asyncio.create_task(script.supervisor.end_reason())
+    engine.stopped_by_signal = True
+    if code is not EndCode.STUCK:
+        engine.die("x", code)
+    assert await asked is code
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_break_without_an_end_is_no_crash(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "END_WAIT_S", 0.0)
+    (await script.serving(1)).die("x", EndCode.CRASHED)
+    await script.serving(2)
+    assert await script.supervisor.end_reason() is EndCode.DIED
+
+
+async def test_why_it_ended_is_known_until_the_next_one_serves() -> None:
+    script = Script()
+    script.coming = [ScriptedEngine(), ScriptedEngine()]
+    replacement = script.coming[1]
+    replacement.startable.clear()
+    task = asyncio.create_task(script.supervisor.run())
+    (await script.serving(1)).die("x", EndCode.CRASHED)
+    await script.until(lambda: len(script.engines) == 2)
+    assert await script.supervisor.end_reason() is EndCode.CRASHED
+    replacement.startable.set()
+    await script.serving(2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -6,6 +6,7 @@ import pytest
 
 from swarmesh.core.errors import ConflictError, EngineError
 from swarmesh.worker import token_log
+from swarmesh.worker.errors import StaleAttemptError
 from swarmesh.worker.token_log import TaskRecord, TokenLog
 
 
@@ -45,6 +46,30 @@ def test_a_long_task_forgets_its_oldest_events(monkeypatch: pytest.MonkeyPatch) 
         record.after(3)
 
 
+def test_an_attempt_that_takes_up_a_task_begins_behind_what_was_shown() -> None:
+    record = TaskRecord("t", attempt=2, begun_after=4)
+    assert (record.last_seq, record.after(4)) == (4, [])
+    record.append(b"e")
+    assert (record.last_seq, record.after(4), record.after(5)) == (5, [b"e"], [])
+    with pytest.raises(ConflictError, match="taken up here after event 4; none can follow 3"):
+        record.after(3)
+    with pytest.raises(ConflictError, match="events 5 to 5; none can follow 6"):
+        record.after(6)
+
+
+def test_only_a_higher_attempt_takes_the_place_of_one_that_runs() -> None:
+    log = TokenLog()
+    first = log.begin("t", attempt=2, epoch=5)
+    for attempt in (1, 2):
+        with pytest.raises(StaleAttemptError, match=f"begun in epoch 5; attempt {attempt} came too late"):
+            log.begin("t", attempt=attempt)
+    assert log.get("t") is first
+    second = log.begin("t", attempt=3)
+    assert log.get("t") is second
+    second.end(b"", None)
+    assert log.begin("t", attempt=1).attempt == 1
+
+
 def test_listeners_hear_of_every_change() -> None:
     record = TaskRecord("t")
     heard: list[tuple[int, bool, bool]] = []
@@ -57,7 +82,7 @@ def test_listeners_hear_of_every_change() -> None:
 def test_a_task_runs_once_at_a_time() -> None:
     log = TokenLog()
     record = log.begin("t")
-    with pytest.raises(ConflictError, match="t runs here already"):
+    with pytest.raises(StaleAttemptError, match="attempt 0 of task t runs here"):
         log.begin("t")
     record.end(b"", None)
     assert log.begin("t") is not record

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from swarmesh.engines.engine_exit import EngineExit
+from swarmesh.engines.openai_dialect import OpenAiDialect
 from swarmesh.net.address import Address
 from swarmesh.wire.flow import ExecuteRequest, Usage
 from swarmesh.wire.http1 import Headers
@@ -50,10 +52,15 @@ EngineEvent = Token | Done
 
 
 class EngineDoor(msgspec.Struct, frozen=True):
-    """Where an engine takes OpenAI's routes, and the headers (its key) that open it."""
+    """Where an engine takes OpenAI's routes, and the headers (its key) that open it.
+
+    Attributes:
+        dialect: How its streams are made to tell token ids and to be resumed; None when they do both by themselves.
+    """
 
     address: Address
     headers: Headers
+    dialect: OpenAiDialect | None = None
 
 
 class Engine(Protocol):
@@ -76,6 +83,9 @@ class Engine(Protocol):
     async def healthy(self) -> bool:
         """Whether its main loop still turns. A socket that accepts proves nothing, so it asks for work's state."""
 
+    async def canary(self) -> bool:
+        """Whether it still does a little work that is asked of it; what cannot be asked for any tells its health."""
+
     def execute(self, request: ExecuteRequest) -> AsyncGenerator[EngineEvent, None]:
         """Run a task: any number of `Token`, then one `Done`. Closing the generator frees the slot.
 
@@ -90,5 +100,11 @@ class Engine(Protocol):
     def memory_mib(self) -> int:
         """Resident memory of its processes, MiB."""
 
-    async def wait_exit(self) -> str:
+    def cpu_s(self) -> float:
+        """Processor time that its processes have used so far, seconds."""
+
+    def suspended(self) -> bool:
+        """Whether a signal has stopped its process."""
+
+    async def wait_exit(self) -> EngineExit:
         """Wait until the process has ended, by itself or not; how it ended and its last words."""

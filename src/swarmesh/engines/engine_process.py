@@ -9,10 +9,10 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-import psutil
-
 from swarmesh.core.errors import EngineStartError
+from swarmesh.engines import process_family
 from swarmesh.engines.bounded_log import BoundedLog
+from swarmesh.engines.engine_exit import EngineExit, read_exit
 
 LAST_WORDS_LINES: Final = 8
 LAST_WORDS_CHARS_MAX: Final = 2000
@@ -20,7 +20,6 @@ LAST_WORDS_WAIT_S: Final = 0.05
 """How long a dead process's last output is waited for; a grandchild may hold the pipe open for ever."""
 REPORT_BYTES_MAX: Final = 4096
 STOP_GRACE_S: Final = 3.0
-MIB: Final = 1024 * 1024
 
 
 class EngineProcess(asyncio.SubprocessProtocol):
@@ -74,7 +73,7 @@ class EngineProcess(asyncio.SubprocessProtocol):
         """The first line on stdout; None when the process ended without one."""
         return await asyncio.shield(self._report)
 
-    async def wait_exit(self) -> str:
+    async def wait_exit(self) -> EngineExit:
         """How it ended, and its last words."""
         await self._exited.wait()
         with contextlib.suppress(TimeoutError):
@@ -82,7 +81,7 @@ class EngineProcess(asyncio.SubprocessProtocol):
                 await self._pipes_closed.wait()
         assert self._transport is not None, "what has ended was started"
         words = "\n".join(self._log.last_lines(LAST_WORDS_LINES))[-LAST_WORDS_CHARS_MAX:]
-        return describe_exit(self.pid, self._transport.get_returncode() or 0) + (f":\n{words}" if words else "")
+        return read_exit(self.pid, self._transport.get_returncode() or 0, words)
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """End it: SIGTERM, after the grace SIGKILL."""
@@ -102,12 +101,15 @@ class EngineProcess(asyncio.SubprocessProtocol):
 
     def memory_mib(self) -> int:
         """Resident memory of it and its children."""
-        try:
-            process = psutil.Process(self.pid)
-            family = [process, *process.children(recursive=True)]
-            return sum(_resident(member) for member in family) // MIB
-        except psutil.Error:
-            return 0
+        return process_family.memory_mib(self.pid)
+
+    def cpu_s(self) -> float:
+        """Processor time of it and its children so far."""
+        return process_family.cpu_s(self.pid)
+
+    def suspended(self) -> bool:
+        """Whether a signal has stopped it."""
+        return not self.exited and process_family.suspended(self.pid)
 
     # asyncio's side
 
@@ -143,21 +145,3 @@ class EngineProcess(asyncio.SubprocessProtocol):
     def _signal_group(self, signum: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signum)
-
-
-def describe_exit(pid: int, code: int) -> str:
-    """One sentence about an exit code, as ``subprocess`` counts them (a signal is negative)."""
-    if code >= 0:
-        return f"the engine (pid {pid}) exited with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unknown"
-    return f"the engine (pid {pid}) was killed by signal {-code} ({name})"
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0

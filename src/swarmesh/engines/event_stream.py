@@ -33,16 +33,17 @@ class EventStream:
         self.sent_at_s = self._loop.time()
         self.paused = False
         self.on_resume: Callable[[], None] | None = None
-        exchange.on_pause = self._paused
+        exchange.on_pause = self.pause
 
     def send(self, data: bytes) -> None:
         """Send whole events at once; harmless when the client has left."""
         self.exchange.write(b"%s%x\r\n%s\r\n" % (self._head(), len(data), data))
         self.sent_at_s = self._loop.time()
 
-    def finish(self) -> None:
-        """The answer is whole."""
-        self.exchange.write(self._head() + LAST_CHUNK)
+    def finish(self, last: bytes = b"") -> None:
+        """The answer is whole, with these events at its end; they and the end go out in one write."""
+        chunk = b"%x\r\n%s\r\n" % (len(last), last) if last else b""
+        self.exchange.write(self._head() + chunk + LAST_CHUNK)
         self.exchange.finish()
 
     def cut(self) -> None:
@@ -58,7 +59,8 @@ class EventStream:
     def _head(self) -> bytes:
         return b"" if self.exchange.started else render_head(status_line(200), HEADERS)
 
-    def _paused(self, paused: bool) -> None:  # noqa: FBT001 - the two states of one signal
+    def pause(self, paused: bool) -> None:  # noqa: FBT001 - the two states of one signal
+        """The client reads too slowly, or has caught up."""
         self.paused = paused
         if not paused:
             self._resumed.set()

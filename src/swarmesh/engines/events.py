@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
+from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError, TaskRefusedError
 from swarmesh.engines.engine import Done, EngineEvent, Token
 from swarmesh.engines.errors import TaskFailedError
 from swarmesh.wire.errors import ErrorBody, error_body
@@ -55,6 +55,8 @@ def error_of(body: ErrorBody) -> SwarmeshError:
     """The error that an engine's process reported."""
     if body.code == TaskFailedError.code:
         return TaskFailedError(body.message, hint=body.hint)
+    if body.code == ResumeDivergedError.code:
+        return ResumeDivergedError(body.message, hint=body.hint)
     if body.type == TASKS_FAULT:
         return TaskRefusedError(body.message, hint=body.hint)
     return EngineError(body.message, hint=body.hint)

@@ -1,30 +1,31 @@
 """Deterministic text without a model: what every test of relays, queues and failover can be exact about.
 
 The text is a pure function of the conversation (and of the seed, where a temperature asks for chance). A conversation
-that ends with the beginning of the assistant's own answer is continued from there, token for token.
+that ends with the beginning of the assistant's own answer is continued from there, token for token; so is an answer
+that another fake engine has begun.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncGenerator
+import os
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from swarmesh.core.errors import EngineStartError, TaskRefusedError
+from swarmesh.core.errors import EngineStartError, ResumeDivergedError, TaskRefusedError
 from swarmesh.engines.engine import Done, EngineEvent, Token
+from swarmesh.engines.fake_shapes import WORDS, call_pieces, draw, json_pieces
+from swarmesh.engines.openai_text import Piece, TextRequest, ToolDelta
 from swarmesh.engines.task import Task, task_of, text_of
 from swarmesh.wire.flow import ExecuteRequest, Usage
+from swarmesh.wire.resume import Resume
 
-WORDS: Final = tuple(
-    """amber apiary bee bloom brood buzz cell clover comb dance drone field flower forage gold hive honey larva meadow
-    mead nectar nest pollen propolis queen scent sky smoke sting sun swarm thyme wax wing worker Blüte süß Bienenstöcke
-    蜂 蜜 花 🐝 🍯""".split()  # noqa: SIM905 - one word per line would be forty lines
-)
 TOKENS_MIN: Final = 20
 TOKENS_SPAN: Final = 60
+POISON: Final = "poison"
+NEVER: Final = -1
 
 
 class FakeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,12 +36,15 @@ class FakeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tokens_per_s: Pace of one stream; 0 is as fast as it goes.
         prefill_ms: Wait before the first token.
         start_ms: Wait before it serves.
+        crash_at: The process aborts when it is about to write the token with this index (from 0, counted from the
+            answer's beginning wherever that was written) of a conversation with the word ``poison`` in it.
     """
 
     tokens: int = 0
     tokens_per_s: float = 0.0
     prefill_ms: float = 0.0
     start_ms: float = 0.0
+    crash_at: int = NEVER
 
 
 def read_settings(text: str) -> FakeSettings:
@@ -60,19 +64,29 @@ def fake_tokens(conversation: str, count: int) -> list[Token]:
     """The first ``count`` tokens of the answer to a conversation; ids are the words' places in the list, from 1."""
     tokens = []
     for index in range(count):
-        word_id = _draw(f"{conversation}\0{index}") % len(WORDS) + 1
+        word_id = draw(f"{conversation}\0{index}") % len(WORDS) + 1
         text = WORDS[word_id - 1]
         tokens.append(Token(text if index == 0 else f" {text}", (word_id,)))
     return tokens
 
 
 class FakeRunner:
-    """See `swarmesh.engines.task_server.TaskRunner`."""
+    """See `swarmesh.engines.task_server.TaskRunner`.
 
-    def __init__(self, settings: FakeSettings, *, slots: int, context_tokens: int) -> None:
+    Args:
+        crash: What a crash is.
+    """
+
+    continues = True
+    """It begins in the middle of an answer as well as at its beginning."""
+
+    def __init__(
+        self, settings: FakeSettings, *, slots: int, context_tokens: int, crash: Callable[[], None] = os.abort
+    ) -> None:
         self._settings = settings
         self._slots = slots
         self._context_tokens = context_tokens
+        self._crash = crash
 
     @property
     def slots(self) -> int:
@@ -83,21 +97,68 @@ class FakeRunner:
         """See `TaskRunner`."""
         task = task_of(request)
         conversation, prefix = _conversation(task)
+        read = self._read(conversation, prefix)
+        length = self._settings.tokens or TOKENS_MIN + draw(conversation) % TOKENS_SPAN
+        left = _after(fake_tokens(conversation, length), prefix)
+        room = self._context_tokens - read
+        kept = left[: min(room, task.max_tokens or room)]
+        pieces, stopped = _until_stop(kept, task.stop)
+        shown = _shown(pieces, request.resume)
+        async for piece in self._write(pieces, shown, conversation):
+            yield piece
+        whole = stopped or len(kept) == len(left)
+        yield Done("stop" if whole else "length", Usage(read, len(pieces), read + len(pieces)))
+
+    def choice(self, request: TextRequest, index: int) -> AsyncGenerator[Piece, None] | None:
+        """See `TaskRunner`.
+
+        With ``tools`` (and no ``tool_choice`` of ``none``) the answer is one call of the first tool; with a
+        ``response_format`` it is JSON. Of several choices each is the answer to a seed of its own, the request's plus
+        its index, also where the temperature leaves nothing to chance.
+        """
+        if request.tools and request.tool_choice != "none":
+            return self._shaped(request, index)
+        if request.response_format is not None and request.response_format.get("type") != "text":
+            return self._shaped(request, index)
+        return self.execute(_task(request, index)) if request.choices > 1 else None
+
+    async def _shaped(self, request: TextRequest, index: int) -> AsyncGenerator[Piece, None]:
+        conversation, prefix = _conversation(task_of(_task(request, index)))
+        read = self._read(conversation, prefix)
+        pieces: Sequence[Token | ToolDelta]
+        if request.tools and request.tool_choice != "none":
+            pieces, reason = call_pieces(request.tools[0], conversation), "tool_calls"
+        else:
+            schema = ((request.response_format or {}).get("json_schema") or {}).get("schema") or {"type": "object"}
+            pieces, reason = json_pieces(schema, conversation), "stop"
+        async for piece in self._write(pieces, 0, conversation):
+            yield piece
+        yield Done(reason, Usage(read, len(pieces), read + len(pieces)))
+
+    def _read(self, conversation: str, prefix: str) -> int:
         prompt_tokens = len(f"{conversation} {prefix}".split())
         if prompt_tokens >= self._context_tokens:
             raise TaskRefusedError(f"the task has {prompt_tokens} tokens, the context {self._context_tokens}")
-        length = self._settings.tokens or TOKENS_MIN + _draw(conversation) % TOKENS_SPAN
-        left = _after(fake_tokens(conversation, length), prefix)
-        room = self._context_tokens - prompt_tokens
-        shown = left[: min(room, task.max_tokens or room)]
-        pieces, stopped = _until_stop(shown, task.stop)
+        return prompt_tokens
+
+    async def _write(
+        self, pieces: Sequence[Token | ToolDelta], shown: int, conversation: str
+    ) -> AsyncGenerator[Any, None]:
         await asyncio.sleep(self._settings.prefill_ms / 1000)
-        for piece in pieces:
-            yield piece
+        for index in range(shown, len(pieces)):
+            if index == self._settings.crash_at and POISON in conversation:
+                self._crash()
+            yield pieces[index]
             if self._settings.tokens_per_s:
                 await asyncio.sleep(1 / self._settings.tokens_per_s)
-        whole = stopped or len(shown) == len(left)
-        yield Done("stop" if whole else "length", Usage(prompt_tokens, len(pieces), prompt_tokens + len(pieces)))
+
+
+def _task(request: TextRequest, index: int) -> ExecuteRequest:
+    task = request.task()
+    if request.choices == 1:
+        return task
+    # OpenAI's own default is a temperature of 1, which is what makes its choices differ.
+    return msgspec.structs.replace(task, seed=(task.seed or 0) + index, temperature=task.temperature or 1.0)
 
 
 def _conversation(task: Task) -> tuple[str, str]:
@@ -124,6 +185,20 @@ def _after(tokens: list[Token], prefix: str) -> list[Token]:
     return [] if text == prefix else tokens
 
 
+def _shown(pieces: list[Token], resume: Resume | None) -> int:
+    # By ids where they are known, as a model would go on; the text has to be the same in either case.
+    if resume is None:
+        return 0
+    text = ""
+    for count in range(len(pieces) + 1):
+        if text == resume.text and len(resume.token_ids) in {0, count}:
+            ids = tuple(token_id for piece in pieces[:count] for token_id in piece.token_ids)
+            if resume.token_ids in {(), ids}:
+                return count
+        text += pieces[count].text if count < len(pieces) else ""
+    raise ResumeDivergedError
+
+
 def _until_stop(tokens: list[Token], stops: tuple[str, ...]) -> tuple[list[Token], bool]:
     text = "".join(token.text for token in tokens)
     ends = [end for stop in stops if (end := text.find(stop)) >= 0]
@@ -137,7 +212,3 @@ def _until_stop(tokens: list[Token], stops: tuple[str, ...]) -> tuple[list[Token
             break
         kept.append(Token(token.text[:room], token.token_ids))
     return kept, True
-
-
-def _draw(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -9,8 +9,8 @@ from swarmesh.engines.child import order_line, read_report
 from swarmesh.engines.engine import EngineDoor, EngineInfo
 from swarmesh.engines.engine_process import EngineProcess
 from swarmesh.engines.gguf_keys import require_model
+from swarmesh.engines.llama_client import LlamaClient
 from swarmesh.engines.llama_devices import llama_environment
-from swarmesh.engines.llama_http import LlamaHttp
 from swarmesh.engines.process_engine import environment
 from swarmesh.wire.spec import WorkerSpec
 
@@ -20,11 +20,11 @@ class XllamacppProgram:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
-        self._http: LlamaHttp | None = None
+        self._http: LlamaClient | None = None
 
-    def connect(self, door: EngineDoor) -> LlamaHttp:
+    def connect(self, door: EngineDoor) -> LlamaClient:
         """See `EngineProgram`."""
-        self._http = LlamaHttp(door)
+        self._http = LlamaClient(door)
         return self._http
 
     async def launch(self, key: str, log: BoundedLog) -> EngineProcess:

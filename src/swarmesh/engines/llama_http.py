@@ -1,23 +1,25 @@
-"""llama.cpp's own HTTP API, as its server speaks it: templates, completions with token ids, slots."""
+"""llama.cpp's own HTTP API, as its server speaks it: templates, tokens, completions, slots."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
-from swarmesh.engines.engine import Done, EngineDoor, EngineEvent, EngineInfo, Token
+from swarmesh.core.errors import EngineError, SwarmeshError
+from swarmesh.engines.engine import EngineDoor, EngineInfo
 from swarmesh.engines.errors import EngineDiedError
 from swarmesh.engines.gguf_keys import has_chat_template
 from swarmesh.engines.refusal import engine_error
 from swarmesh.net.client import HttpClient, UpstreamError
-from swarmesh.wire.flow import ExecuteRequest, Message, Usage
 from swarmesh.wire.spec import Backend, WorkerSpec
 from swarmesh.wire.sse import SseReader
 
 T = TypeVar("T")
+
+Prompt = str | list[Any]
+"""Text, or texts and token ids in a row; in the first text special tokens are read as such."""
 
 ASK_TIMEOUT_S: Final = 10.0
 HEALTH_TIMEOUT_S: Final = 10.0
@@ -44,24 +46,21 @@ class _Piece(msgspec.Struct, frozen=True):
     id: int
     piece: str | list[int]
 
+    @property
+    def spelled(self) -> bytes:
+        return self.piece.encode() if isinstance(self.piece, str) else bytes(self.piece)
+
 
 class _Pieces(msgspec.Struct, frozen=True):
     tokens: list[_Piece]
 
 
-class _Complaint(msgspec.Struct, frozen=True):
-    message: str
+class _Ids(msgspec.Struct, frozen=True):
+    tokens: list[int]
 
 
-class _Chunk(msgspec.Struct, frozen=True):
-    content: str = ""
-    tokens: tuple[int, ...] = ()
-    stop: bool = False
-    tokens_predicted: int = 0
-    tokens_evaluated: int = 0
-    stop_type: str = ""
-    prompt_progress: dict[str, Any] | None = None
-    error: _Complaint | None = None
+class _Text(msgspec.Struct, frozen=True):
+    content: str
 
 
 class LlamaHttp:
@@ -69,17 +68,20 @@ class LlamaHttp:
 
     Attributes:
         has_template: The model has a chat template of its own, so a bare prompt is one user message.
+        context_tokens: Of one slot; 0 before `introduce`.
     """
 
     def __init__(self, door: EngineDoor) -> None:
         self._client = HttpClient(door.address, headers=door.headers)
         self.has_template = False
+        self.context_tokens = 0
 
     async def introduce(self, spec: WorkerSpec, backend: Backend, pid: int) -> EngineInfo:
         """What the server turned out to be; its contexts may be smaller than asked, as its model was made for less."""
         self.has_template = has_chat_template(spec.model_path)
         props = await self._ask("GET", "/props", None, _Props)
-        return EngineInfo(props.total_slots, props.default_generation_settings.n_ctx, backend, pid)
+        self.context_tokens = props.default_generation_settings.n_ctx
+        return EngineInfo(props.total_slots, self.context_tokens, backend, pid)
 
     async def healthy(self) -> bool:
         """See `EngineClient`. The slots are told by the server's main loop; its HTTP threads alone prove nothing."""
@@ -97,52 +99,72 @@ class LlamaHttp:
             return False
         return status == 200
 
-    async def execute(self, request: ExecuteRequest) -> AsyncGenerator[EngineEvent, None]:
-        """See `swarmesh.engines.engine.Engine.execute`."""
-        body = msgspec.json.encode(_completion(request, await self._prompt(request)))
+    async def templated(self, body: bytes) -> str:
+        """The prompt that a chat request's body makes."""
+        return (await self._ask("POST", "/apply-template", body, _Templated)).prompt
+
+    async def completion(self, asked: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+        """The data of each event that ``POST /completion`` streams.
+
+        Raises:
+            TaskRefusedError: The task itself is at fault.
+            EngineDiedError: The engine broke off.
+        """
         try:
-            async with self._client.stream("POST", "/completion", body) as response:
+            async with self._client.stream("POST", "/completion", msgspec.json.encode(asked)) as response:
                 if response.status != 200:
                     raise engine_error(response.status, await response.read())
                 reader = SseReader()
-                answer = LlamaAnswer(self)
                 async for data in response.chunks():
                     for event in reader.feed(data):
-                        for piece in await answer.take(event.data):
-                            yield piece
+                        yield event.data
         except UpstreamError as error:
             raise EngineDiedError(f"the engine broke off: {error.message}") from error
-        if not answer.whole:
-            raise EngineDiedError("the engine ended its answer without its end mark")
 
     async def ids_of(self, text: str, count: int, last: int) -> tuple[int, ...]:
         """The ``count`` token ids that make up ``text`` and end with ``last``; none when that cannot be told."""
-        body = msgspec.json.encode({"content": text, "add_special": False, "with_pieces": True})
         try:
-            pieces = (await self._ask("POST", "/tokenize", body, _Pieces)).tokens[-count:]
+            pieces = (await self._pieces(text))[-count:]
         except SwarmeshError:
             return ()
-        spelled = b"".join(p.piece.encode() if isinstance(p.piece, str) else bytes(p.piece) for p in pieces)
+        spelled = b"".join(piece.spelled for piece in pieces)
         ids = tuple(piece.id for piece in pieces)
         return ids if spelled == text.encode() and ids[-1] == last else ()
+
+    async def spell(self, text: str) -> tuple[int, ...]:
+        """The token ids that the tokenizer makes of an answer's text; none when they do not spell exactly that."""
+        pieces = await self._pieces(text)
+        left = sum(len(piece.spelled) for piece in pieces) - len(text.encode())
+        # Some tokenizers put a blank before every text; an answer has none before it but its own.
+        while pieces and left > 0:
+            left -= len(pieces.pop(0).spelled)
+        spelled = b"".join(piece.spelled for piece in pieces)
+        return tuple(piece.id for piece in pieces) if spelled == text.encode() else ()
+
+    async def text_of(self, ids: tuple[int, ...]) -> str:
+        """What token ids spell; bytes that are no characters yet come as replacement characters."""
+        body = msgspec.json.encode({"tokens": ids})
+        return (await self._ask("POST", "/detokenize", body, _Text)).content
+
+    async def count(self, prompt: Prompt, *, begins: bool = True) -> int:
+        """How many tokens the server makes of a prompt, or of a part that does not begin one."""
+        total = 0
+        for index, part in enumerate([prompt] if isinstance(prompt, str) else prompt):
+            first = begins and index == 0
+            total += len(await self._tokens(part, first=first)) if isinstance(part, str) else 1
+        return total
 
     def close(self) -> None:
         """Close kept connections."""
         self._client.close()
 
-    async def _prompt(self, request: ExecuteRequest) -> str:
-        messages = request.messages
-        if messages is None:
-            if request.prompt is None:
-                raise TaskRefusedError(
-                    "a rustbee of llama.cpp takes 'prompt' or 'messages'",
-                    hint="'input' is for rustbees of type python.",
-                )
-            if not self.has_template:
-                return request.prompt
-            messages = [Message("user", msgspec.Raw(msgspec.json.encode(request.prompt)))]
-        body = msgspec.json.encode({"messages": messages})
-        return (await self._ask("POST", "/apply-template", body, _Templated)).prompt
+    async def _tokens(self, text: str, *, first: bool) -> list[int]:
+        body = msgspec.json.encode({"content": text, "add_special": first, "parse_special": True})
+        return (await self._ask("POST", "/tokenize", body, _Ids)).tokens
+
+    async def _pieces(self, text: str) -> list[_Piece]:
+        asked = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
+        return (await self._ask("POST", "/tokenize", msgspec.json.encode(asked), _Pieces)).tokens
 
     async def _ask(
         self, method: str, target: str, body: bytes | None, kind: type[T], timeout_s: float = ASK_TIMEOUT_S
@@ -157,83 +179,3 @@ class LlamaHttp:
             return msgspec.json.decode(answer, type=kind)
         except msgspec.DecodeError as error:
             raise EngineError(f"the engine answered {target} with something else than expected: {error}") from error
-
-
-class IdSource(Protocol):
-    """Who can tell the ids of a text."""
-
-    async def ids_of(self, text: str, count: int, last: int) -> tuple[int, ...]:
-        """See `LlamaHttp.ids_of`."""
-
-
-class LlamaAnswer:
-    """Turns the server's chunks into tokens whose ids are complete.
-
-    The server keeps text back while it could become a stop text, or while a character's bytes are not all there; in
-    the first case it sends the ids without the text, in the second it drops all ids but the last. So ids wait for
-    their text, and dropped ones (``tokens_predicted`` counts them) are found by tokenizing the character. A token
-    without ids means that from here on they are not known.
-
-    Attributes:
-        whole: The end mark has come.
-    """
-
-    def __init__(self, server: IdSource) -> None:
-        self._server = server
-        self._held_ids: tuple[int, ...] = ()
-        self._predicted = 0
-        self.whole = False
-
-    async def take(self, data: bytes) -> list[EngineEvent]:
-        """What one event of the server means."""
-        chunk = _read_chunk(data)
-        if chunk.prompt_progress is not None:
-            return []  # It carries a token that is none.
-        new_count, self._predicted = chunk.tokens_predicted - self._predicted, chunk.tokens_predicted
-        ids = chunk.tokens
-        if chunk.content and ids and len(ids) < new_count:
-            ids = await self._server.ids_of(chunk.content, new_count, ids[-1])
-        self._held_ids += ids
-        events: list[EngineEvent] = []
-        if chunk.content:
-            # Half the ids would be taken for all of them; none says that they are not known.
-            events.append(Token(chunk.content, self._held_ids if ids else ()))
-            self._held_ids = ()
-        if chunk.stop:
-            self.whole = True
-            events.append(_done(chunk))
-        return events
-
-
-def _read_chunk(data: bytes) -> _Chunk:
-    try:
-        chunk = msgspec.json.decode(data, type=_Chunk)
-    except msgspec.DecodeError as error:
-        raise EngineError(f"the engine sent an event that cannot be read: {error}") from error
-    if chunk.error is not None:
-        raise EngineError(f"the engine gave up: {chunk.error.message}")
-    return chunk
-
-
-def _done(chunk: _Chunk) -> Done:
-    read, written = chunk.tokens_evaluated, chunk.tokens_predicted
-    return Done("length" if chunk.stop_type == "limit" else "stop", Usage(read, written, read + written))
-
-
-def _completion(request: ExecuteRequest, prompt: str) -> dict[str, Any]:
-    asked = {
-        "n_predict": request.max_tokens,
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "seed": request.seed,
-        "stop": [request.stop] if isinstance(request.stop, str) else request.stop,
-    }
-    return {
-        "prompt": prompt,
-        "stream": True,
-        "return_tokens": True,
-        # Makes the server answer before a long prompt is read, so that a refusal and a wait can be told apart.
-        "return_progress": True,
-        "cache_prompt": True,
-        **{name: value for name, value in asked.items() if value is not None},
-    }

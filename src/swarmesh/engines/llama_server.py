@@ -15,8 +15,8 @@ from swarmesh.engines.engine import EngineDoor, EngineInfo
 from swarmesh.engines.engine_process import EngineProcess
 from swarmesh.engines.gguf_keys import declared_pooling, require_model
 from swarmesh.engines.llama_batch import batch_tokens
+from swarmesh.engines.llama_client import LlamaClient
 from swarmesh.engines.llama_devices import choose_backend, llama_environment, needs_main_gpu
-from swarmesh.engines.llama_http import LlamaHttp
 from swarmesh.engines.process_engine import environment
 from swarmesh.wire.spec import Backend, WorkerSpec
 
@@ -35,11 +35,11 @@ class LlamaServerProgram:
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
         self._backend = Backend.CPU
-        self._http: LlamaHttp | None = None
+        self._http: LlamaClient | None = None
 
-    def connect(self, door: EngineDoor) -> LlamaHttp:
+    def connect(self, door: EngineDoor) -> LlamaClient:
         """See `EngineProgram`."""
-        self._http = LlamaHttp(door)
+        self._http = LlamaClient(door)
         return self._http
 
     async def launch(self, key: str, log: BoundedLog) -> EngineProcess:

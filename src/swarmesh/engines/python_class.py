@@ -19,6 +19,7 @@ import msgspec
 from swarmesh.core.errors import EngineStartError, SwarmeshError
 from swarmesh.engines.engine import Done, EngineEvent, Token
 from swarmesh.engines.errors import TaskFailedError
+from swarmesh.engines.openai_text import Piece, TextRequest
 from swarmesh.engines.task import task_of
 from swarmesh.wire.flow import ExecuteRequest, Usage
 
@@ -29,6 +30,9 @@ PIECE_BYTES_MAX: Final = 8 * 1024 * 1024
 
 class PythonClassRunner:
     """Runs an object of the user's; see `swarmesh.engines.task_server.TaskRunner`."""
+
+    continues = False
+    """The user's code begins at the beginning."""
 
     def __init__(self, worker: Any, slots: int) -> None:
         self._worker = worker
@@ -56,6 +60,10 @@ class PythonClassRunner:
             # The outermost edge of the user's own code, which may raise anything and must not end this process.
             raise TaskFailedError(f"{type(error).__name__}: {error}") from error
         yield Done("stop", Usage(0, pieces, pieces))
+
+    def choice(self, request: TextRequest, index: int) -> AsyncGenerator[Piece, None] | None:  # noqa: ARG002 - the protocol's
+        """See `TaskRunner`; the class writes one answer, in its own shape."""
+        return None
 
     def _token(self, piece: Any) -> Token:
         match piece:

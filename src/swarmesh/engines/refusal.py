@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
+from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError, TaskRefusedError
 from swarmesh.engines.errors import TaskFailedError
 
 QUOTED_BYTES_MAX: Final = 200
@@ -33,6 +33,8 @@ def engine_error(status: int, body: bytes) -> SwarmeshError:
     """
     said = _read(body)
     error: SwarmeshError
+    if said.code == ResumeDivergedError.code:
+        return ResumeDivergedError(said.message, hint=said.hint)
     if status >= 500 and TOO_LARGE in said.message:
         status = 400
     if status != 501 and (status >= 500 or status == 401):

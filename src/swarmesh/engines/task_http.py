@@ -13,6 +13,7 @@ from swarmesh.engines.engine import Done, EngineDoor, EngineEvent, EngineInfo
 from swarmesh.engines.engine_process import EngineProcess
 from swarmesh.engines.errors import EngineDiedError
 from swarmesh.engines.events import read_event
+from swarmesh.engines.openai_dialect import OpenAiDialect
 from swarmesh.engines.process_engine import EngineClient, environment
 from swarmesh.engines.refusal import engine_error
 from swarmesh.net.client import HttpClient, UpstreamError
@@ -26,6 +27,7 @@ class TaskHttp:
 
     def __init__(self, door: EngineDoor) -> None:
         self._client = HttpClient(door.address, headers=door.headers)
+        self.dialect: OpenAiDialect | None = None
 
     async def execute(self, request: ExecuteRequest) -> AsyncGenerator[EngineEvent, None]:
         """See `EngineClient`."""

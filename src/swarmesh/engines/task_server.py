@@ -8,21 +8,32 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from swarmesh.core.errors import MethodNotAllowedError, NotFoundError, SwarmeshError, UnauthorizedError
-from swarmesh.engines import openai_text
-from swarmesh.engines.engine import Done, EngineEvent, Token
+from swarmesh.core.errors import (
+    BadInputError,
+    InvalidValueError,
+    MethodNotAllowedError,
+    NotFoundError,
+    SwarmeshError,
+    UnauthorizedError,
+)
+from swarmesh.engines import openai_answer, openai_text
+from swarmesh.engines.engine import EngineEvent, Token
 from swarmesh.engines.event_stream import EventStream
 from swarmesh.engines.events import render_error, render_event
+from swarmesh.engines.openai_dialect import CHAT_TARGET, COMPLETION_TARGET
+from swarmesh.engines.openai_text import Piece, TextRequest
+from swarmesh.engines.rerun import behind_shown
 from swarmesh.engines.task import read_task
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.server import HttpServer, Limits
 from swarmesh.wire.errors import envelope
 from swarmesh.wire.flow import ExecuteRequest
-from swarmesh.wire.sse import DONE_MARK, SseEvent, render
+from swarmesh.wire.resume import FIELD
+from swarmesh.wire.sse import SseEvent, render
 
 LIMITS: Final = Limits(body_bytes_max=64 * 1024 * 1024, receive_timeout_s=30.0)
 """As wide as the agent's, which has checked every request."""
@@ -35,8 +46,18 @@ class TaskRunner(Protocol):
     def slots(self) -> int:
         """Tasks it runs at once."""
 
+    @property
+    def continues(self) -> bool:
+        """Whether `execute` follows a resume point; it gets none where it cannot, and runs anew."""
+
     def execute(self, request: ExecuteRequest) -> AsyncGenerator[EngineEvent, None]:
         """See `swarmesh.engines.engine.Engine.execute`."""
+
+    def choice(self, request: TextRequest, index: int) -> AsyncGenerator[Piece, None] | None:
+        """One answer to a request that `execute` has no words for: one of several, a tool's call, JSON of a schema.
+
+        None when `execute` will do, or is all there is.
+        """
 
 
 class TaskServer:
@@ -57,8 +78,8 @@ class TaskServer:
         self._routes: dict[bytes, tuple[str, Callable[[Exchange], Awaitable[None]]]] = {
             b"/health": ("GET", self._health),
             b"/execute": ("POST", self._execute),
-            openai_text.CHAT_TARGET: ("POST", self._chat),
-            openai_text.COMPLETION_TARGET: ("POST", self._completion),
+            CHAT_TARGET: ("POST", self._chat),
+            COMPLETION_TARGET: ("POST", self._completion),
             openai_text.MODELS_TARGET: ("GET", self._models),
         }
 
@@ -106,8 +127,8 @@ class TaskServer:
         exchange.respond_json(200, msgspec.json.encode(openai_text.models_answer(self._model, int(time.time()))))
 
     async def _execute(self, exchange: Exchange) -> None:
-        request = read_task(exchange.request.body)
-        await self._stream(exchange, request, lambda event: [render_event(event, None, "")], _execute_error)
+        events = self._events(read_task(exchange.request.body), lambda token: token.text)
+        await self._stream(exchange, _rendered(events), _execute_error)
 
     async def _chat(self, exchange: Exchange) -> None:
         await self._text(exchange, chat=True)
@@ -124,32 +145,43 @@ class TaskServer:
             answer_id=f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}",
             created_s=int(time.time()),
         )
-        if not request.stream:
-            exchange.respond_json(200, msgspec.json.encode(await self._collect(request.task(), shape)))
+        choices = self._choices(request)
+        if request.stream:
+            await self._stream(exchange, openai_answer.stream(choices, shape), _openai_error)
             return
-        await self._stream(exchange, request.task(), _OpenAiRenderer(shape), _openai_error)
+        async with self._slots:
+            exchange.respond_json(200, await openai_answer.collect(choices, shape))
 
-    async def _collect(self, request: ExecuteRequest, shape: openai_text.TextFormat) -> dict[str, Any]:
-        text: list[str] = []
-        async with self._slots, aclosing(self._runner.execute(request)) as events:
+    def _choices(self, request: TextRequest) -> openai_answer.Choices:
+        choices = [self._runner.choice(request, index) for index in range(request.choices)]
+        able = [choice for choice in choices if choice is not None]
+        if not able and request.choices == 1:
+            return [self._pieces(request)]
+        if len(able) < request.choices:
+            raise InvalidValueError(f"'n' is {request.n}; this rustbee gives one answer at a time", param="n")
+        if request.resume is not None:
+            raise BadInputError("only a stream of one answer of free text can be resumed", param=FIELD)
+        return able
+
+    async def _pieces(self, request: TextRequest) -> AsyncGenerator[Piece, None]:
+        async with aclosing(self._events(request.task(), openai_text.shown_text)) as events:
             async for event in events:
-                if isinstance(event, Done):
-                    return shape.answer("".join(text), event)
-                text.append(openai_text.shown_text(event))
-        raise AssertionError("a runner ends with Done")
+                yield event
+
+    def _events(self, request: ExecuteRequest, text_of: Callable[[Token], str]) -> AsyncGenerator[EngineEvent, None]:
+        if request.resume is None or self._runner.continues:
+            return self._runner.execute(request)
+        anew = msgspec.structs.replace(request, resume=None)
+        return behind_shown(self._runner.execute(anew), request.resume, text_of)
 
     async def _stream(
-        self,
-        exchange: Exchange,
-        request: ExecuteRequest,
-        rendered: Callable[[EngineEvent], list[bytes]],
-        failed: Callable[[SwarmeshError], bytes],
+        self, exchange: Exchange, blocks: AsyncGenerator[bytes, None], failed: Callable[[SwarmeshError], bytes]
     ) -> None:
         stream = EventStream(exchange)
         try:
-            async with self._slots, aclosing(self._runner.execute(request)) as events:
-                async for event in events:
-                    stream.send(b"".join(rendered(event)))
+            async with self._slots, aclosing(blocks):
+                async for block in blocks:
+                    stream.send(block)
                     await stream.writable()
         except SwarmeshError as error:
             if not exchange.started:
@@ -158,25 +190,14 @@ class TaskServer:
         stream.finish()
 
 
-class _OpenAiRenderer:
-    def __init__(self, shape: openai_text.TextFormat) -> None:
-        self._shape = shape
-        self._opened = False
-
-    def __call__(self, event: EngineEvent) -> list[bytes]:
-        chunks = [] if self._opened else self._shape.opening()
-        self._opened = True
-        if isinstance(event, Token):
-            return [_data(chunk) for chunk in [*chunks, self._shape.token(event)]]
-        return [*(_data(chunk) for chunk in [*chunks, *self._shape.closing(event)]), render(SseEvent(DONE_MARK))]
+async def _rendered(events: AsyncGenerator[EngineEvent, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        async for event in events:
+            yield render_event(event, None, "")
 
 
 def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
-
-
-def _data(chunk: dict[str, Any]) -> bytes:
-    return render(SseEvent(msgspec.json.encode(chunk)))
 
 
 def _execute_error(error: SwarmeshError) -> bytes:

@@ -11,11 +11,11 @@ from typing import Final, Protocol
 from swarmesh.core.errors import EngineError
 from swarmesh.net.request import Request
 from swarmesh.wire.http1 import HOP_BY_HOP, ChunkedFramer, Headers, ResponseHead, render_head, status_line
-from swarmesh.wire.sse import EVENT_BYTES_MAX
+from swarmesh.wire.sse import EVENT_BYTES_MAX, PING
 
-CHUNK_ENDS: Final = (b"\n\n\r\n", b"\n\r\n\r\n")
+CHUNK_ENDS: Final = (b"\n\n\r\n", b"\n\r\n\r\n", PING + b"\r\n")
 """How an event and its chunk end together; servers that end lines with CRLF end theirs the second way."""
-EVENT_ENDS: Final = (b"\n\n", b"\n\r\n")
+EVENT_ENDS: Final = (b"\n\n", b"\n\r\n", PING)
 
 
 class Passage(Protocol):

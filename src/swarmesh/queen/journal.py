@@ -43,10 +43,6 @@ class Journal:
         """All that was kept, in order."""
         return b"".join([zlib.decompress(segment) for segment in self._compressed] + self._recent)
 
-    def tail(self) -> bytes:
-        """The last bytes that were appended; empty when they are compressed already."""
-        return self._recent[-1] if self._recent else b""
-
     def _compress(self) -> None:
         segment = zlib.compress(b"".join(self._recent), FASTEST)
         self._recent, self._recent_bytes = [], 0

@@ -63,6 +63,7 @@ class RelayedAnswer:
         "_exchange",
         "_journal",
         "_keeper",
+        "_last",
         "_link",
         "_over",
         "_passage",
@@ -94,7 +95,7 @@ class RelayedAnswer:
         self._through: Through | None = None
         self._replay: Replay | None = None
         self._refusal: Refusal | None = None
-        self._pending = b""
+        self._pending = self._last = b""
         self._attempt = 0
         self._queue_ms = 0
         self._quiet_ticks = 0
@@ -155,6 +156,7 @@ class RelayedAnswer:
     def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
         """See `swarmesh.net.upstream.Sink`."""
         self._quiet_ticks = 0
+        self._last = data
         try:
             first = self._opened(head) if head is not None else b""
             if self._refusal is not None:
@@ -299,7 +301,7 @@ class RelayedAnswer:
         self._driver.post(StreamBroke(self._task_id, self._attempt, blame, code, message, resumable, final))
 
     def _told_code(self) -> str:
-        _, found, told = self._journal.tail().rpartition(BROKEN_MARK)
+        _, found, told = self._last.rpartition(BROKEN_MARK)
         return told.partition(b"\n")[0].decode("ascii", "replace")[:64] if found else ""
 
     def _drop_rest(self) -> None:

@@ -14,7 +14,9 @@ from swarmesh.core.errors import EngineError
 
 EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
 """Longest event that is read; an engine that sends more without a blank line is broken."""
-PING: Final = b": ping\n\n"
+PING: Final = b": ping\n"
+"""A comment with no blank line after it: that would end an event, and a client that has seen an ``id`` before may take
+an event without data for one that it cannot read."""
 DIGITS_MAX: Final = 18
 """Of a sequence number or token id; what has more is none."""
 DONE_MARK: Final = b"[DONE]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -49,11 +50,11 @@ class Agent:
         self._journal = Journal(work_dir / "agent.log")
         self._meter = Meter()
         engine_log = BoundedLog(work_dir / "engine.log")
-        self._supervisor = Supervisor(lambda: make_engine(spec, engine_log), self, policy)
+        self._supervisor = Supervisor(lambda: make_engine(spec, engine_log), self, self._meter, policy)
         self._report = SelfReport(spec, identity, self._supervisor, self._meter)
         self._ending = asyncio.Event()
         self._link = QueenLink(spec, self._report, self._journal, self._ending.set)
-        self._routes = Routes(spec.key, self._supervisor, self._meter, self._report, self._ending.set)
+        self._routes = Routes(spec.key, self._supervisor, self._meter, self._report, self._ending.set, self._link.nudge)
         self._server = HttpServer(self._routes, LIMITS)
 
     async def run(self) -> int:
@@ -110,6 +111,7 @@ class Agent:
 
     async def _drain(self) -> None:
         self._supervisor.drain()
+        self._routes.end_watches()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while self._meter.busy:  # noqa: ASYNC110 - a few looks at the end of a life need no machinery
@@ -156,9 +158,17 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     os.umask(0o077)
+    _forbid_core_dumps()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_live(spec))
     sys.exit(code)
+
+
+def _forbid_core_dumps() -> None:
+    # A crashed engine keeps its streams open for as long as its memory, gigabytes of it, is written out. One byte
+    # forbids that also where the kernel hands dumps to a program, which it does with a limit of none.
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if most == resource.RLIM_INFINITY else min(1, most), most))
 
 
 async def _live(spec: WorkerSpec) -> int:

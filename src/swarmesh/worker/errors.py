@@ -11,6 +11,12 @@ class StaleEpochError(ConflictError):
     code = "stale_epoch"
 
 
+class StaleAttemptError(ConflictError):
+    """A later attempt of this task, or the same one, runs here."""
+
+    code = "stale_attempt"
+
+
 class NotReadyError(SwarmeshError):
     """This rustbee does not serve at the moment."""
 

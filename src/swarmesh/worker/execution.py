@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
 from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
 from swarmesh.engines.engine import Done, EngineEvent
+from swarmesh.engines.engine_exit import EndCode
+from swarmesh.engines.errors import ERROR_OF_END, EngineDiedError
 from swarmesh.engines.events import render_error, render_event
 from swarmesh.net.exchange import Exchange
 from swarmesh.worker.errors import CancelledTaskError
@@ -16,8 +18,8 @@ from swarmesh.worker.listener import Listener
 from swarmesh.worker.meter import Meter
 from swarmesh.worker.token_log import TaskRecord
 
-LINGER_MAX_S: Final = 60.0
-"""Longest time a task may go on with nobody listening."""
+LINGER_MAX_S: Final = 900.0
+"""Longest time a task may go on with nobody listening: as long as an agent waits for a queen."""
 
 
 class Execution:
@@ -25,13 +27,25 @@ class Execution:
 
     Args:
         linger_s: How long it may go on with nobody listening, for a queen that comes back.
+        why: Tells how the engine ended that broke off; asked at most once.
+        deserted: Called when the last who listened has left, and it goes on.
         ended: Called once when it is over and its slot is free.
     """
 
-    def __init__(self, record: TaskRecord, meter: Meter, linger_s: float, ended: Callable[[Execution], None]) -> None:
+    def __init__(
+        self,
+        record: TaskRecord,
+        meter: Meter,
+        linger_s: float,
+        why: Callable[[], Awaitable[EndCode]],
+        deserted: Callable[[], None],
+        ended: Callable[[Execution], None],
+    ) -> None:
         self.record = record
         self._meter = meter
         self._linger_s = min(linger_s, LINGER_MAX_S)
+        self._why = why
+        self._deserted = deserted
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._listeners: list[Listener] = []
@@ -42,13 +56,12 @@ class Execution:
     def start(self, events: AsyncGenerator[EngineEvent, None]) -> None:
         """Begin."""
         self._meter.busy += 1
-        self._task = self._loop.create_task(self._run(events))
+        self._task = self._loop.create_task(self._outcome(events))
         self._task.add_done_callback(self._done)
 
     def attach(self, exchange: Exchange, after: int) -> None:
         """Send the events after a number on an exchange, those to come included."""
-        if self._lingering is not None:
-            self._lingering.cancel()
+        self._stop_lingering()
         listener = Listener(exchange, self.record, after, self._listeners_changed)
         self._listeners.append(listener)
         self._woken.set()
@@ -58,6 +71,12 @@ class Execution:
         """End it now."""
         if self._task is not None:
             self._task.cancel()
+
+    async def _outcome(self, events: AsyncGenerator[EngineEvent, None]) -> bytes:
+        try:
+            return await self._run(events)
+        except EngineDiedError as error:
+            raise ERROR_OF_END[await self._why()](error.message, hint=error.hint) from error
 
     async def _run(self, events: AsyncGenerator[EngineEvent, None]) -> bytes:
         # The end mark is sent when the engine is through, so that whoever sees it finds the slot free.
@@ -82,6 +101,7 @@ class Execution:
         elif raised is not None:
             error = EngineError("the agent could not go on with this task; its log says why")
             self._loop.call_exception_handler({"message": "a task failed", "exception": raised, "task": task})
+        self._stop_lingering()
         self._meter.busy -= 1
         if not isinstance(error, TaskRefusedError | CancelledTaskError):
             self._meter.outcome(self._loop.time(), good=error is None)
@@ -100,7 +120,14 @@ class Execution:
         self._woken.set()
         if self._listeners or self.record.ended:
             return
+        self._stop_lingering()
         if self._linger_s > 0:
             self._lingering = self._loop.call_later(self._linger_s, self.cancel)
+            self._deserted()
         else:
             self.cancel()
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None

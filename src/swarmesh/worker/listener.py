@@ -52,6 +52,7 @@ class Listener:
             events = self._record.after(self._seq)
         except ConflictError:
             self._cut()  # A reader so slow that events it needs are forgotten: what it got is not whole.
+            self._changed()
             return
         if events:
             self._seq = self._record.last_seq

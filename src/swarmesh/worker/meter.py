@@ -12,10 +12,16 @@ SPEED_WINDOW_S: Final = 10.0
 
 
 class Meter:
-    """Fed by whoever serves; times are seconds of any one monotonic clock."""
+    """Fed by whoever serves; times are seconds of any one monotonic clock.
+
+    Attributes:
+        busy: Requests that run now.
+        progress: Grows with every sign that the engine goes on: a token, or a whole answer.
+    """
 
     def __init__(self) -> None:
         self.busy = 0
+        self.progress = 0
         self._good = 0.0
         self._all = 0.0
         self._quality_at_s = 0.0
@@ -27,12 +33,14 @@ class Meter:
         kept = 0.5 ** ((now_s - self._quality_at_s) / QUALITY_HALF_LIFE_S)
         self._good = self._good * kept + (1.0 if good else 0.0)
         self._all = self._all * kept + 1.0
+        self.progress += good
         self._quality_at_s = now_s
 
     def tokens(self, now_s: float, count: int) -> None:
         """So many tokens were made just now."""
         self._tokens = self._decayed_tokens(now_s) + count
         self._tokens_at_s = now_s
+        self.progress += 1
 
     @property
     def quality(self) -> float:

@@ -18,10 +18,10 @@ class PingedStream(EventStream):
         super().__init__(exchange)
         self._timer = self._loop.call_later(PING_INTERVAL_S, self._look)
 
-    def finish(self) -> None:
-        """The answer is whole."""
+    def finish(self, last: bytes = b"") -> None:
+        """See `EventStream.finish`."""
         self._timer.cancel()
-        super().finish()
+        super().finish(last)
 
     def cut(self) -> None:
         """See `EventStream.cut`."""

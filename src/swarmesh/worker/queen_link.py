@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -28,7 +29,10 @@ GOODBYE_TIMEOUT_S: Final = 1.0
 FIRST_WAIT_S: Final = 0.1
 """Before the second try; it doubles up to the longest one, and each is drawn evenly from a half to all of it, so that
 the rustbees of a queen that came back do not all come at once."""
+LONGEST_FIRST_WAIT_S: Final = 1.0
 LONGEST_WAIT_S: Final = 5.0
+"""From `LOST_FRESHLY_S` on; before, at most the one above: a queen that restarts takes up running tasks again."""
+LOST_FRESHLY_S: Final = 60.0
 ALARMS_MAX: Final = 16
 UNKNOWN: Final = "unknown"
 
@@ -62,6 +66,7 @@ class QueenLink:
         self._interval_s = FIRST_WAIT_S
         self._rtt_ms = 0.0
         self._answered_at_s = self._loop.time()
+        self._lost_at_s = self._answered_at_s
         self._alarms: deque[Alarm] = deque(maxlen=ALARMS_MAX)
         self._nudged = asyncio.Event()
         self._flushed = asyncio.Event()
@@ -152,6 +157,7 @@ class QueenLink:
     def _forget_queen(self, error: SwarmeshError, *, first: bool) -> None:
         # Another queen may listen elsewhere by now; she is looked up again, and told everything from the beginning.
         if first:
+            self._lost_at_s = self._loop.time()
             self._journal.write("queen_lost", code=error.code, message=error.message)
         if self._client is not None:
             self._client.close()
@@ -161,7 +167,8 @@ class QueenLink:
     async def _pause(self, failures: int) -> None:
         wait_s = self._interval_s
         if failures:
-            longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(failures, 16), self._spec.orphan_ttl_s / 3)
+            lost_for_s = self._loop.time() - self._lost_at_s
+            longest_s = min(longest_wait_s(failures, lost_for_s), self._spec.orphan_ttl_s / 3)
             wait_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
         if failures and not self._alarms:
             await asyncio.sleep(wait_s)
@@ -171,3 +178,9 @@ class QueenLink:
                 await self._nudged.wait()
         except TimeoutError:
             return
+
+
+def longest_wait_s(failures: int, lost_for_s: float) -> float:
+    """The longest wait before the next try, after so many failures in a row and so long after the first."""
+    longest_s = LONGEST_FIRST_WAIT_S if lost_for_s < LOST_FRESHLY_S else LONGEST_WAIT_S
+    return min(longest_s, math.ldexp(FIRST_WAIT_S, min(failures, 16)))

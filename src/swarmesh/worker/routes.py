@@ -24,19 +24,21 @@ from swarmesh.engines.engine import Engine, EngineDoor
 from swarmesh.engines.task import read_task
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.upstream import UpstreamPool
-from swarmesh.worker.errors import NotReadyError, OverloadedError, StaleEpochError
+from swarmesh.worker.errors import NotReadyError, OverloadedError, StaleAttemptError, StaleEpochError
 from swarmesh.worker.execution import Execution
 from swarmesh.worker.listener import Listener
 from swarmesh.worker.meter import Meter
 from swarmesh.worker.passthrough import Passthrough
 from swarmesh.worker.self_report import SelfReport
 from swarmesh.worker.supervisor import Supervisor
-from swarmesh.worker.token_log import TokenLog
+from swarmesh.worker.token_log import TaskRecord, TokenLog
+from swarmesh.worker.watch import Watches
 
 REQUESTS_OVER_SLOTS_MAX: Final = 16
 """Requests beyond the slots that may wait in the engine: a slot just freed may be asked for before its news is out."""
 TASK_ID_CHARS_MAX: Final = 128
 EPOCH_HEADER: Final = b"x-swarmesh-epoch"
+ATTEMPT_HEADER: Final = b"x-swarmesh-attempt"
 TASK_HEADER: Final = b"x-swarmesh-task"
 LINGER_HEADER: Final = b"x-swarmesh-linger-s"
 
@@ -46,19 +48,28 @@ class Routes:
 
     Args:
         stop: Called when the agent is asked to end.
+        deserted: Called when somebody has left who would not do so without a cause: the queen may be gone.
     """
 
     def __init__(
-        self, key: str, supervisor: Supervisor, meter: Meter, report: SelfReport, stop: Callable[[], None]
+        self,
+        key: str,
+        supervisor: Supervisor,
+        meter: Meter,
+        report: SelfReport,
+        stop: Callable[[], None],
+        deserted: Callable[[], None],
     ) -> None:
         self._bearer = f"Bearer {key}".encode()
         self._supervisor = supervisor
         self._meter = meter
         self._report = report
         self._stop = stop
+        self._deserted = deserted
         self._log = TokenLog()
         self._executions: dict[str, Execution] = {}
         self._passing: set[Passthrough] = set()
+        self._watches = Watches(deserted)
         self._epoch = 0
         self._pool: UpstreamPool | None = None
 
@@ -76,6 +87,10 @@ class Routes:
         for passing in list(self._passing):
             passing.cancel()
 
+    def end_watches(self) -> None:
+        """Tell everybody who watches that this agent ends."""
+        self._watches.end()
+
     def _route(self, exchange: Exchange) -> None:
         request = exchange.request
         if not hmac.compare_digest(request.header(b"authorization") or b"", self._bearer):
@@ -87,6 +102,9 @@ class Routes:
         if path == b"/health":
             _allow(exchange, "GET", "POST")
             self._health(exchange)
+        elif path == b"/watch":
+            _allow(exchange, "GET")
+            self._watches.open(exchange)
         elif path == b"/stop":
             _allow(exchange, "POST")
             exchange.respond_json(202, b'{"status":"draining"}')
@@ -115,14 +133,27 @@ class Routes:
         task_id = (request.header(TASK_HEADER) or b"").decode("latin-1") or f"task-{secrets.token_hex(8)}"
         if len(task_id) > TASK_ID_CHARS_MAX or not task_id.isprintable() or not task_id.isascii():
             raise InvalidValueError(f"{TASK_HEADER.decode()} is longer than {TASK_ID_CHARS_MAX} or not printable")
+        begun_after = 0 if task.resume is None else task.resume.last_seq
+        if begun_after < 0:
+            raise InvalidValueError(f"no event has the number {begun_after}", param="resume.last_seq")
         linger_s = _number(request.header(LINGER_HEADER), LINGER_HEADER)
-        execution = Execution(self._log.begin(task_id), self._meter, linger_s, self._ended)
+        attempt = _attempt(exchange)
+        record = self._log.begin(task_id, attempt=attempt, epoch=self._epoch, begun_after=begun_after)
+        self._cancel(task_id)  # An earlier attempt; it adds to a record that is nobody's by now.
+        why = self._supervisor.end_reason
+        execution = Execution(record, self._meter, linger_s, why, self._deserted, self._ended)
         self._executions[task_id] = execution
         execution.start(engine.execute(task))
-        execution.attach(exchange, after=0)
+        execution.attach(exchange, begun_after)
+
+    def _cancel(self, task_id: str) -> None:
+        if (execution := self._executions.get(task_id)) is not None:
+            execution.cancel()
 
     def _ended(self, execution: Execution) -> None:
-        del self._executions[execution.record.task_id]
+        # A later attempt may have taken its place.
+        if self._executions.get(execution.record.task_id) is execution:
+            del self._executions[execution.record.task_id]
 
     def _task(self, exchange: Exchange, task_id: str) -> None:
         record = self._log.get(task_id)
@@ -130,8 +161,8 @@ class Routes:
             raise NotFoundError(f"no task {task_id!r} ran here lately")
         execution = self._executions.get(task_id)
         if exchange.request.method == "DELETE":
-            if execution is not None:
-                execution.cancel()
+            _check_attempt(exchange, record)
+            self._cancel(task_id)
             exchange.respond_json(202, b'{"status":"cancelled"}')
             return
         wanted = parse_qs(exchange.request.query).get(b"after", [b"0"])[0]
@@ -147,7 +178,7 @@ class Routes:
         door = engine.door
         if door is None:
             raise NotFoundError("this rustbee's engine has none of OpenAI's routes")
-        passing = Passthrough(exchange, self._meter, self._passing.discard)
+        passing = Passthrough(exchange, self._meter, self._passing.discard, self._supervisor.end_reason)
         self._passing.add(passing)
         passing.start(self._pool_to(door), door)
 
@@ -180,6 +211,15 @@ class Routes:
 def _allow(exchange: Exchange, *methods: str) -> None:
     if exchange.request.method not in methods:
         raise MethodNotAllowedError(f"{exchange.request.path.decode('latin-1')} takes {' or '.join(methods)}")
+
+
+def _attempt(exchange: Exchange) -> int:
+    return int(_number(exchange.request.header(ATTEMPT_HEADER), ATTEMPT_HEADER))
+
+
+def _check_attempt(exchange: Exchange, record: TaskRecord) -> None:
+    if exchange.request.header(ATTEMPT_HEADER) is not None and _attempt(exchange) < record.attempt:
+        raise StaleAttemptError(f"attempt {record.attempt} of task {record.task_id} is the one that runs here")
 
 
 def _number(text: bytes | None, name: bytes) -> float:

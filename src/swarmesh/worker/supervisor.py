@@ -5,30 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.engines.engine import Engine, EngineInfo
+from swarmesh.engines.engine_exit import EndCode, EngineExit
+from swarmesh.worker.meter import Meter
+from swarmesh.worker.watchdog import Watchdog, WatchdogPolicy
+
+END_WAIT_S: Final = 0.1
+"""How long a broken stream waits to learn why: its process's end comes right after, unless only the stream broke."""
 
 
 class RestartPolicy(msgspec.Struct, frozen=True):
-    """When a failing engine is given up, and when a silent one counts as stuck.
+    """When a failing engine is given up.
 
     Attributes:
         restarts_max: Restarts within ``window_s``; one more failure is the last. Higher forgives a flaky driver, lower
             tells the owner sooner.
-        look_interval_s: How often the engine is asked whether its main loop turns.
-        stuck_after_s: Without an answer for so long it is killed. One batch of a large model on a slow CPU keeps the
-            loop from answering, so this is minutes, not seconds.
     """
 
     restarts_max: int = 3
     window_s: float = 60.0
-    look_interval_s: float = 5.0
-    stuck_after_s: float = 120.0
 
 
 class Watcher(Protocol):
@@ -49,13 +50,22 @@ class Supervisor:
         info: What the present engine is; of the last one while there is none.
     """
 
-    def __init__(self, make: Callable[[], Engine], watcher: Watcher, policy: RestartPolicy | None = None) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Engine],
+        watcher: Watcher,
+        meter: Meter,
+        policy: RestartPolicy | None = None,
+        watchdog: WatchdogPolicy | None = None,
+    ) -> None:
         self._make = make
         self._watcher = watcher
+        self._meter = meter
         self._policy = policy or RestartPolicy()
+        self._watchdog = watchdog or WatchdogPolicy()
         self._engine: Engine | None = None
         self._failed_at_s: deque[float] = deque(maxlen=self._policy.restarts_max)
-        self._stuck = False
+        self._end: asyncio.Future[EndCode] = asyncio.get_running_loop().create_future()
         self.status = WorkerStatus.STARTING
         self.info: EngineInfo | None = None
 
@@ -72,6 +82,15 @@ class Supervisor:
     def memory_mib(self) -> int:
         """What the engine holds."""
         return self._engine.memory_mib() if self._engine is not None else 0
+
+    async def end_reason(self) -> EndCode:
+        """Why a stream of the present engine, or of the last one while there is none, just broke.
+
+        Waits for the engine's end, which follows at once; without one, nothing speaks for a crash.
+        """
+        end = self._end
+        await asyncio.wait((end,), timeout=END_WAIT_S)
+        return end.result() if end.done() else EndCode.DIED
 
     async def run(self) -> None:
         """Until it is given up, which the watcher was told; cancel it to stop the engine."""
@@ -94,30 +113,34 @@ class Supervisor:
         except SwarmeshError as error:
             # What did not start even once will not start by trying again: its file, its class or its device is wrong.
             return await self._failed(error.code, error.message, again=not first)
+        self._end = asyncio.get_running_loop().create_future()
         self._become(WorkerStatus.HEALTHY)
-        how = await self._wait_end(engine)
+        end = await self._wait_end(engine)
+        self._end_is(end.code)
         self._become(WorkerStatus.STARTING)
-        return await self._failed("engine_stuck" if self._stuck else "engine_died", how, again=True)
+        return await self._failed(end.code, end.message, again=True)
 
-    async def _wait_end(self, engine: Engine) -> str:
-        self._stuck = False
-        look = asyncio.get_running_loop().create_task(self._look(engine))
-        try:
-            return await engine.wait_exit()
-        finally:
-            look.cancel()
-
-    async def _look(self, engine: Engine) -> None:
+    async def _wait_end(self, engine: Engine) -> EngineExit:
         loop = asyncio.get_running_loop()
-        answered_at_s = loop.time()
-        while True:
-            await asyncio.sleep(self._policy.look_interval_s)
-            if await engine.healthy():
-                answered_at_s = loop.time()
-            elif loop.time() - answered_at_s > self._policy.stuck_after_s:
-                self._stuck = True
-                engine.kill()
-                return
+        exiting = loop.create_task(engine.wait_exit())
+        watching = loop.create_task(Watchdog(engine, self._meter, self._watchdog).wait_wedged())
+        try:
+            await asyncio.wait((exiting, watching), return_when=asyncio.FIRST_COMPLETED)
+            if exiting.done():
+                return exiting.result()
+            evidence = watching.result()
+            # Its streams break before its end is known to anybody else.
+            self._end_is(EndCode.STUCK)
+            engine.kill()
+            end = await exiting
+            return EngineExit(EndCode.STUCK, f"the engine was stuck: {evidence}; {end.message}")
+        finally:
+            exiting.cancel()
+            watching.cancel()
+
+    def _end_is(self, code: EndCode) -> None:
+        if not self._end.done():
+            self._end.set_result(code)
 
     async def _failed(self, code: str, message: str, *, again: bool) -> bool:
         again = again and self._may_restart()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from swarmesh.core.errors import ConflictError, SwarmeshError
+from swarmesh.worker.errors import StaleAttemptError
 
 TASKS_MAX: Final = 256
 """Ended tasks beyond this are forgotten, the oldest first."""
@@ -16,27 +17,35 @@ LOG_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class TaskRecord:
-    """One task's events as they are sent, numbered from 1.
+    """One attempt's events as they are sent.
+
+    Args:
+        begun_after: The number of the last event that earlier attempts have shown; this one's first is the next.
 
     Attributes:
+        attempt: Which attempt at the task this is; only the highest may add events.
+        epoch: Of the queen who asked for it.
         ended: No event will follow.
         error: Why it ended without its end mark, as its last event says.
         listeners: Called after every change.
     """
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, *, attempt: int = 0, epoch: int = 0, begun_after: int = 0) -> None:
         self.task_id = task_id
+        self.attempt = attempt
+        self.epoch = epoch
         self.ended = False
         self.error: SwarmeshError | None = None
         self.listeners: list[Callable[[], None]] = []
         self.size_bytes = 0
         self._events: list[bytes] = []
-        self._forgotten = 0
+        self._begun_after = begun_after
+        self._before_first = begun_after
 
     @property
     def last_seq(self) -> int:
-        """Number of the newest event; 0 before there is one."""
-        return self._forgotten + len(self._events)
+        """Number of the newest event, of an earlier attempt's before this one has any; 0 before there is one."""
+        return self._before_first + len(self._events)
 
     def append(self, event: bytes) -> None:
         """Add an event that carries the number ``last_seq + 1``."""
@@ -53,13 +62,17 @@ class TaskRecord:
         """The events with higher numbers.
 
         Raises:
-            ConflictError: Some of them are forgotten, or the number was never reached.
+            ConflictError: Some of them are forgotten or were never here, or the number was never reached.
         """
-        if not self._forgotten <= seq <= self.last_seq:
+        if seq < self._begun_after:
             raise ConflictError(
-                f"task {self.task_id} has events {self._forgotten + 1} to {self.last_seq}; none can follow {seq}"
+                f"task {self.task_id} was taken up here after event {self._begun_after}; none can follow {seq}"
             )
-        return self._events[seq - self._forgotten :]
+        if not self._before_first <= seq <= self.last_seq:
+            raise ConflictError(
+                f"task {self.task_id} has events {self._before_first + 1} to {self.last_seq}; none can follow {seq}"
+            )
+        return self._events[seq - self._before_first :]
 
     def _add(self, event: bytes) -> None:
         assert not self.ended, "nothing follows the end"
@@ -67,7 +80,7 @@ class TaskRecord:
         self.size_bytes += len(event)
         while self.size_bytes > TASK_BYTES_MAX and len(self._events) > 1:
             self.size_bytes -= len(self._events.pop(0))
-            self._forgotten += 1
+            self._before_first += 1
 
     def _tell(self) -> None:
         for listener in list(self.listeners):
@@ -80,18 +93,22 @@ class TokenLog:
     def __init__(self) -> None:
         self._records: dict[str, TaskRecord] = {}
 
-    def begin(self, task_id: str) -> TaskRecord:
-        """A fresh record.
+    def begin(self, task_id: str, *, attempt: int = 0, epoch: int = 0, begun_after: int = 0) -> TaskRecord:
+        """A fresh record, in the place of an ended or an earlier attempt's, which its owner has to end.
 
         Raises:
-            ConflictError: A task of that id runs here; one that ended is replaced.
+            StaleAttemptError: This attempt, or a later one, runs here.
         """
         running = self._records.get(task_id)
-        if running is not None and not running.ended:
-            raise ConflictError(f"task {task_id} runs here already")
+        if running is not None and not running.ended and running.attempt >= attempt:
+            raise StaleAttemptError(
+                f"attempt {running.attempt} of task {task_id} runs here, begun in epoch {running.epoch}; "
+                f"attempt {attempt} came too late"
+            )
         self._records.pop(task_id, None)
         self._make_room()
-        record = self._records[task_id] = TaskRecord(task_id)
+        record = TaskRecord(task_id, attempt=attempt, epoch=epoch, begun_after=begun_after)
+        self._records[task_id] = record
         return record
 
     def get(self, task_id: str) -> TaskRecord | None:
