@@ -55,6 +55,13 @@ def test_a_chats_pieces_have_their_ids_and_nothing_that_was_not_asked_for() -> N
         )
 
 
+def test_an_answer_was_created_once_however_long_it_takes() -> None:
+    tap = LlamaTap(NoIds())
+    later = chat({"content": "x"}, (5, "x", 1)).replace(b'"created":1,', b'"created":23,')
+    assert tap.take(chat({"role": "assistant", "content": None})).block.count(b'"created":1,') == 1
+    assert tap.take(later).block == chat({"content": "x"})
+
+
 def test_a_text_that_looks_like_what_is_taken_out_stays() -> None:
     text = ',"logprobs":null,"timings":{"predicted_n":3}'
     assert LlamaTap(NoIds()).take(chat({"content": text}, (5, text, 1))) == Tapped(chat({"content": text}), (5,))

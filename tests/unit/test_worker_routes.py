@@ -24,7 +24,7 @@ from swarmesh.net.client import HttpClient, Response, UpstreamError
 from swarmesh.net.server import HttpServer
 from swarmesh.wire.flow import Usage
 from swarmesh.wire.resume import Resume
-from swarmesh.wire.sse import SseEvent, SseReader
+from swarmesh.wire.sse import PING, SseEvent, SseReader
 from swarmesh.wire.waggle import Registration, Waggle
 from swarmesh.worker import pinged_stream, routes, watch
 from swarmesh.worker.meter import Meter
@@ -283,13 +283,13 @@ async def test_watching_is_a_ping_at_once_and_no_work(desk: Desk, monkeypatch: p
     monkeypatch.setattr(pinged_stream, "PING_INTERVAL_S", 0.01)
     async with desk.client.stream("GET", "/watch") as one, desk.client.stream("GET", "/watch") as other:
         chunks = one.chunks()
-        assert [await anext(chunks) for _ in range(3)] == [b": ping\n\n"] * 3
+        assert [await anext(chunks) for _ in range(3)] == [PING] * 3
         assert desk.meter.busy == 0
         async with desk.client.stream("GET", "/watch") as third:
             assert third.status == 200
         await desk.until(lambda: desk.deserted == 1, "that one has left is told")
         desk.routes.end_watches()
-        assert set(await one.read() + await other.read()) == set(b": ping\n\n")  # Whole, not cut.
+        assert set(await one.read() + await other.read()) == set(PING)  # Whole, not cut.
     status, answer = await desk.ask("GET", "/watch")
     assert (status, answer["error"]["code"]) == (503, "rustbee_not_ready")
     assert desk.deserted == 1
@@ -309,7 +309,7 @@ async def test_silence_is_broken_by_pings(desk: Desk, monkeypatch: pytest.Monkey
     async with desk.task() as response:
         assert response.status == 200  # The head came although the engine has said nothing.
         chunks = response.chunks()
-        assert await anext(chunks) == b": ping\n\n"
+        assert await anext(chunks) == PING
         desk.give(Token("late"), DONE, None)
         rest = b"".join([chunk async for chunk in chunks])
     assert [event.name for event in SseReader().feed(rest)] == ["token", "done"]

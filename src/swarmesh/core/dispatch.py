@@ -26,7 +26,7 @@ from swarmesh.core.liveness import WorkerFact, WorkerStatus, following
 from swarmesh.core.poison import ENGINE_CRASHED, KILLS_MAX, PoisonBooks
 from swarmesh.core.preemption import is_overdue, newest_victim
 from swarmesh.core.queue import BroodQueue
-from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, Decision, choose, default_model, veto
+from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, SERVING, Decision, choose, default_model, veto
 from swarmesh.core.task import Task, TaskFact, TaskStatus
 
 QUEUE_MAX_PER_KEY: Final = 1_000
@@ -309,6 +309,10 @@ class Dispatcher:
     def _hold_against(self, event: StreamBroke, task: Task, now_ms: int) -> None:
         blamed = event.blame is Blame.WORKER
         worker = self._settle(task, keep_probation=blamed)
+        if event.code == refusals.NOT_READY:
+            if worker is not None and worker.status in SERVING:  # It gets nothing more before it says that it can.
+                worker.status = following(worker.status, WorkerFact.REPORTED_STARTING)
+            return
         task.moves += blamed
         if worker is None or not blamed:
             return

@@ -23,6 +23,8 @@ from swarmesh.core.ids import Blame, ModelName, Priority
 from swarmesh.core.poison import KILLS_MAX, QUARANTINE_MS
 from swarmesh.core.task import Task
 
+NOT_READY: Final = "rustbee_not_ready"
+"""Code of a worker that says itself that it cannot take anything now: its engine is starting (again)."""
 MOVES_MAX: Final = 3
 """Times a task may be given to another worker because one failed it."""
 RETRY_AFTER_S: Final = 5

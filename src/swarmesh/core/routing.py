@@ -17,7 +17,7 @@ POLICY_PREEMPT: Final = "preempt"
 POLICY_RETURN: Final = "return"
 """The worker has had this task under the queen before."""
 
-_SERVING = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
+SERVING = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
 # A suspect is the last choice, not no choice: waggles that are late under load must not stop the swarm.
 
 
@@ -47,7 +47,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 def veto(worker: Worker, task: Task) -> str | None:
     """Why this worker may not take this task now; None when it may."""
-    if worker.status not in _SERVING:
+    if worker.status not in SERVING:
         return str(worker.status)
     if worker.silent:
         return "silent"

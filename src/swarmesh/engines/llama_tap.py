@@ -16,6 +16,7 @@ from swarmesh.engines.openai_dialect import Lookup, Tapped
 
 ASKED: Final = b',"n_probs":1,"post_sampling_probs":true,"timings_per_token":true}'
 DATA: Final = b"data: "
+CREATED: Final = b'"created":'
 LOGPROBS: Final = b',"logprobs":'
 TIMINGS: Final = b',"timings":'
 
@@ -65,9 +66,11 @@ class LlamaTap:
     def __init__(self, server: IdSource) -> None:
         self._server = server
         self._held = HeldIds()
+        self._created = b""
 
     def take(self, block: bytes) -> Tapped:
         """See `Tap`. A block that cannot be read is passed on as it is."""
+        block = self._created_once(block)
         try:
             chunk = _chunk.decode(block[len(DATA) :]) if block.startswith(DATA) else _Chunk()
             # The last chunks have timings whoever asked for them, and no text.
@@ -80,6 +83,18 @@ class LlamaTap:
     async def look_up(self, lookup: Lookup) -> tuple[int, ...]:
         """See `Tap`."""
         return await self._server.ids_of(lookup.text, lookup.count, lookup.last)
+
+    def _created_once(self, block: bytes) -> bytes:
+        # The server stamps each chunk with the present second; an answer was created once.
+        if self._created and self._created in block:
+            return block
+        start = block.find(CREATED)
+        if start < 0:
+            return block
+        end = len(block) - len(block[start + len(CREATED) :].lstrip(b"0123456789"))
+        if not self._created:
+            self._created = block[start:end]
+        return block[:start] + self._created + block[end:]
 
     def _tapped(self, block: bytes, choice: _Choice, timings: bytes) -> Tapped:
         raw = bytes(choice.logprobs)

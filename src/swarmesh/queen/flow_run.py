@@ -235,7 +235,7 @@ class FlowRun:
     def _refused(self, refusal: Refusal) -> None:
         if refusal.is_workers_fault:
             words = f"{self._worker_id} answered {refusal.status}: {refusal.error().message}"
-            self._broke(Blame.WORKER, EngineError.code, words, final=refusal.is_final)
+            self._broke(Blame.WORKER, refusal.code, words, final=refusal.is_final)
         else:
             error = refusal.error()
             self._broke(Blame.TASK, error.code, error.message)

@@ -118,7 +118,7 @@ class Links:
         """Take a link in; the one before is dropped unless it leads to the same place."""
         known = self._links.get(link.worker_id)
         if known is not None:
-            if (known.address, known.key) == (link.address, link.key):
+            if (known.address, known.key, known.epoch) == (link.address, link.key, link.epoch):
                 return
             known.close()
         self._links[link.worker_id] = link

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
+from swarmesh.core.refusals import NOT_READY
 from swarmesh.wire.http1 import ResponseHead
 
 REFUSAL_BYTES_MAX: Final = 64 * 1024
@@ -50,6 +51,12 @@ class Refusal:
         """No more of it is read; an error that never ends must not hold its request for ever."""
         return self._kept > REFUSAL_BYTES_MAX
 
+    @property
+    def code(self) -> str:
+        """Of the broken stream that this is to the core: the agent's own where it says that its engine starts."""
+        told = _error_of(b"".join(self._payload)).get("code")
+        return NOT_READY if told == NOT_READY else "engine_unavailable"
+
     def feed(self, data: bytes) -> None:
         """Take in bytes of the answer, framing included."""
         if self._framer is None or self.is_full:
@@ -78,3 +85,11 @@ def _message(body: bytes) -> str:
             error = error.get("message", error)
         return str(error)[:2000]
     return str(said)[:2000]
+
+
+def _error_of(body: bytes) -> dict[str, Any]:
+    try:
+        error = msgspec.json.decode(body, type=dict[str, Any]).get("error")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return error if isinstance(error, dict) else {}

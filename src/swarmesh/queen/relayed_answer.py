@@ -268,7 +268,7 @@ class RelayedAnswer:
         self._refusal = None
         if refusal.is_workers_fault:
             words = f"{self._worker_name()} answered {refusal.status}: {refusal.error().message}"
-            self._report_broken("engine_unavailable", words, final=refusal.is_final)
+            self._report_broken(refusal.code, words, final=refusal.is_final)
             return
         if self._exchange.started:
             self._end_with(refusal.error())

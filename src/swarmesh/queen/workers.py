@@ -16,7 +16,7 @@ from swarmesh.config.home import Home
 from swarmesh.config.settings import Settings
 from swarmesh.config.worker_key import worker_key, worker_secret
 from swarmesh.core.commands import ForgetWorker, RaiseAlarm, RefuseSpawn, SpawnWorker, StopWorker
-from swarmesh.core.errors import ConflictError, NotFoundError, SwarmeshError
+from swarmesh.core.errors import NotFoundError, SwarmeshError
 from swarmesh.core.events import (
     HostProbed,
     SpawnFailed,
@@ -32,9 +32,9 @@ from swarmesh.core.ids import HostName, ModelName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.host import Host
-from swarmesh.net.address import Address
-from swarmesh.net.client import HttpClient
+from swarmesh.queen.adoption import ask_who
 from swarmesh.queen.control_links import ControlLinks
+from swarmesh.queen.cut_offs import CutOffs
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.spawning import LOCAL_HOST, need_mib, worker_spec
@@ -51,16 +51,8 @@ DEPARTED_MAX: Final = 100
 STOP_GRACE_S: Final = 5.0
 """What an agent gets to end its engine by itself."""
 LAST_LINES_SHOWN: Final = 6
-ADOPTION_TIMEOUT_S: Final = 2.0
 
 log = structlog.get_logger("workers")
-
-
-class CutOffError(SwarmeshError):
-    """This rustbee is cut off for a drill."""
-
-    code = "cut_off"
-    status = 503
 
 
 class Workers:
@@ -84,7 +76,7 @@ class Workers:
         self._host = host
         self._control = control
         self._epoch = epoch
-        self._cut_until_s: dict[WorkerId, float] = {}
+        self._cut_offs = CutOffs(driver.links)
         self._secret = worker_secret(home)
         self._specs: dict[WorkerId, WorkerSpec] = {}
         self._refusals: dict[WorkerId, SwarmeshError] = {}
@@ -144,8 +136,12 @@ class Workers:
             CutOffError: A drill keeps it away.
         """
         worker_id = WorkerId(registration.rustbee_id)
-        self._check_cut(worker_id)
+        self._cut_offs.check(worker_id)
         key = worker_key(self._secret, worker_id)
+        if registration.epoch > self._epoch:
+            # The hivecomb was lost, or is an old copy: agents have obeyed later queens than it knows of.
+            self._epoch = registration.epoch + 1
+            self._write(self._store.next_epoch(above=registration.epoch))
         link = WorkerLink(worker_id, registration.location, dialect=Dialect.AGENT, key=key, epoch=self._epoch)
         self._driver.links.put(link)
         self._control.watch(worker_id)
@@ -175,7 +171,7 @@ class Workers:
             CutOffError: A drill keeps it away.
         """
         worker_id = WorkerId(waggle.rustbee_id)
-        self._check_cut(worker_id)
+        self._cut_offs.check(worker_id)
         worker = self._driver.swarm.fleet.get(worker_id)
         if worker is None or not worker.location:
             return WaggleAnswer(acknowledged=False, status="unknown", next_waggle=1.0)
@@ -200,7 +196,7 @@ class Workers:
         Raises:
             CutOffError: A drill keeps it away.
         """
-        self._check_cut(WorkerId(alarm.rustbee_id))
+        self._cut_offs.check(WorkerId(alarm.rustbee_id))
         self._driver.post(WorkerAlarmed(WorkerId(alarm.rustbee_id), alarm.code, alarm.message, alarm.returning))
 
     def goodbye(self, worker_id: WorkerId, reason: str) -> None:
@@ -216,13 +212,8 @@ class Workers:
         Raises:
             NotFoundError: There is no such worker.
         """
-        link = self._driver.links.get(worker_id)
-        if link is None:
-            self._known(worker_id)
-            raise NotFoundError(f"{worker_id} has no connection that could be cut")
-        log.warning("cut_for_a_drill", rustbee_id=worker_id, seconds=seconds)
-        self._cut_until_s[worker_id] = asyncio.get_running_loop().time() + seconds
-        link.cut(seconds)
+        self._known(worker_id)
+        self._cut_offs.cut(worker_id, seconds)
 
     # what people see
 
@@ -270,7 +261,7 @@ class Workers:
         self._waggles.pop(worker_id, None)
         self._specs.pop(worker_id, None)
         self._last_alarm.pop(worker_id, None)
-        self._cut_until_s.pop(worker_id, None)
+        self._cut_offs.forget(worker_id)
         self._control.forget(worker_id)
         self._write(self._store.delete_worker(worker_id))
 
@@ -302,19 +293,12 @@ class Workers:
 
     async def _adopt(self, agent: AgentFile) -> None:
         worker_id = WorkerId(agent.rustbee_id)
-        bearer = b"Bearer " + worker_key(self._secret, worker_id).encode()
-        client = HttpClient(Address(path=agent.socket_path), headers=[(b"authorization", bearer)])
         try:
-            _, body = await client.request("GET", "/health", timeout_s=ADOPTION_TIMEOUT_S)
-            registration = msgspec.json.decode(body, type=Registration)
-            _demand_same_life(agent, registration)
-            self.register(registration)
-        except (SwarmeshError, msgspec.DecodeError) as error:
+            self.register(await ask_who(agent, worker_key(self._secret, worker_id)))
+        except SwarmeshError as error:
             # It may only be slow: its own next waggle finds this queen as well.
-            log.warning("not_adopted_yet", rustbee_id=worker_id, error=str(error))
+            log.warning("not_adopted_yet", rustbee_id=worker_id, error=error.message)
             self._watch(worker_id)
-        finally:
-            client.close()
 
     async def _spawn(self, spec: WorkerSpec) -> None:
         worker_id = WorkerId(spec.rustbee_id)
@@ -382,10 +366,6 @@ class Workers:
             raise NotFoundError(f"no rustbee is called {worker_id!r}", hint="'swarmesh rustbees list' shows them.")
         return departed
 
-    def _check_cut(self, worker_id: WorkerId) -> None:
-        if self._cut_until_s and asyncio.get_running_loop().time() < self._cut_until_s.get(worker_id, 0.0):
-            raise CutOffError(f"{worker_id} is cut off for a drill")
-
     def _answer(self, worker_id: WorkerId) -> WaggleAnswer:
         worker = self._driver.swarm.fleet.get(worker_id)
         assert worker is not None, "a worker that was just heard is known"
@@ -407,13 +387,6 @@ class Workers:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _demand_same_life(agent: AgentFile, registration: Registration) -> None:
-    # The process that answers must be the one whose directory this is: a pid, or a socket, may be somebody else's now.
-    said = (registration.pid, registration.boot_id, registration.nonce)
-    if (agent.pid, agent.boot_id, agent.nonce) != said:
-        raise ConflictError(f"{agent.socket_path} is answered by another life of {agent.rustbee_id}")
 
 
 async def _logged(write: Coroutine[Any, Any, Any]) -> None:

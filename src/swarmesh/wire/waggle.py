@@ -53,6 +53,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         location: ``unix:/path/agent.sock`` or ``http://127.0.0.1:port``.
         boot_id: Identity of the machine's present boot; with ``pid`` and ``started_at`` it names one process for good.
         nonce: Drawn by the agent at its start; a changed nonce is a different life of the same id.
+        epoch: The newest life of a queen that it has heard of; it obeys none before.
     """
 
     rustbee_id: RustbeeName
@@ -69,6 +70,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: ShortText = ""
     started_at: float = 0.0
     nonce: ShortText = ""
+    epoch: Count = 0
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):

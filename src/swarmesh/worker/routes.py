@@ -70,7 +70,6 @@ class Routes:
         self._executions: dict[str, Execution] = {}
         self._passing: set[Passthrough] = set()
         self._watches = Watches(deserted)
-        self._epoch = 0
         self._pool: UpstreamPool | None = None
 
     def __call__(self, exchange: Exchange) -> None:
@@ -138,7 +137,7 @@ class Routes:
             raise InvalidValueError(f"no event has the number {begun_after}", param="resume.last_seq")
         linger_s = _number(request.header(LINGER_HEADER), LINGER_HEADER)
         attempt = _attempt(exchange)
-        record = self._log.begin(task_id, attempt=attempt, epoch=self._epoch, begun_after=begun_after)
+        record = self._log.begin(task_id, attempt=attempt, epoch=self._report.epoch, begun_after=begun_after)
         self._cancel(task_id)  # An earlier attempt; it adds to a record that is nobody's by now.
         why = self._supervisor.end_reason
         execution = Execution(record, self._meter, linger_s, why, self._deserted, self._ended)
@@ -203,9 +202,9 @@ class Routes:
         if header is None:
             return
         epoch = int(_number(header, EPOCH_HEADER))
-        if epoch < self._epoch:
-            raise StaleEpochError(f"epoch {epoch} is over; this rustbee follows epoch {self._epoch}")
-        self._epoch = epoch
+        if epoch < self._report.epoch:
+            raise StaleEpochError(f"epoch {epoch} is over; this rustbee follows epoch {self._report.epoch}")
+        self._report.epoch = epoch
 
 
 def _allow(exchange: Exchange, *methods: str) -> None:

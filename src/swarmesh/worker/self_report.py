@@ -18,7 +18,11 @@ from swarmesh.worker.supervisor import Supervisor
 
 
 class SelfReport:
-    """Puts the facts of its parts together; holds none of its own but the nonce of this life."""
+    """Puts the facts of its parts together; holds few of its own.
+
+    Attributes:
+        epoch: The newest life of a queen that this worker has heard of.
+    """
 
     def __init__(self, spec: WorkerSpec, identity: ProcessIdentity, supervisor: Supervisor, meter: Meter) -> None:
         self._spec = spec
@@ -26,6 +30,7 @@ class SelfReport:
         self._supervisor = supervisor
         self._meter = meter
         self._nonce = secrets.token_hex(8)
+        self.epoch = 0
 
     @property
     def location(self) -> str:
@@ -55,6 +60,7 @@ class SelfReport:
             boot_id=self._identity.boot_id,
             started_at=self._identity.started_at,
             nonce=self._nonce,
+            epoch=self.epoch,
         )
 
     def waggle(self, now_s: float, last_rtt_ms: float) -> Waggle:

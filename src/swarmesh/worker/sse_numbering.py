@@ -31,7 +31,7 @@ class SseNumbering:
     def numbered(self, block: bytes, token_ids: tuple[int, ...] = ()) -> bytes:
         """A block with its number and the ids of its text, ready to be sent."""
         if block.startswith(b":") and b"\ndata" not in block:
-            return block + b"\n\n"
+            return block + b"\n"  # No blank line: see `swarmesh.wire.sse.PING`.
         self.seq += 1
         if not token_ids:
             return b"id: %d\n%s\n\n" % (self.seq, block)
