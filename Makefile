@@ -36,9 +36,17 @@ tidy unit property contract simulation integration e2e: setup
 	$(BIN)/python -m pytest tests/$@ -q $(PYTEST_ARGS)
 
 # Long runs, each a target of its own; their last results stand in docs/.
-.PHONY: sim bench-relay bench-core bench-store
+.PHONY: sim sim-seeds bench-relay bench-core bench-store bench-reliability
 sim: setup
 	$(BIN)/python -m swarmesh.sim --workers 1000 --events 100000 --seed 1 --check
+
+# 1,000 seeds of each setting: crashes, partitions, pauses, full disks, queens that die.
+sim-seeds: setup
+	for setting in small batch chaos; do $(BIN)/python -m swarmesh.sim --setting $$setting --seeds 1-1000 --check || exit 1; done
+
+# Everything that can be broken in a real swarm, broken often.
+bench-reliability: setup
+	$(BIN)/python -m bench.reliability --write-docs
 
 bench-relay: setup
 	$(BIN)/python -m bench.relay --write-docs
@@ -47,7 +55,7 @@ bench-core: setup
 	$(BIN)/python -m bench.core
 
 bench-store: setup
-	$(BIN)/python -m bench.store
+	$(BIN)/python -m bench.store --write-docs
 
 .PHONY: format train-demo clean
 format: setup

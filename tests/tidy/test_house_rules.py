@@ -34,6 +34,12 @@ def test_imports_go_one_way() -> None:
     assert "2 kept, 0 broken" in done.stdout, "both contracts of pyproject.toml were looked at"
 
 
+def test_the_state_machines_in_the_docs_are_those_of_the_code() -> None:
+    check = [sys.executable, str(ROOT / "scripts" / "state_tables.py"), "--check"]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, "python scripts/state_tables.py writes them anew" + done.stderr
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     found = []
     for page in PAGES:
