@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -18,11 +18,12 @@ from swarmesh.core.errors import EngineError, RustbeeLostError, SwarmeshError
 from swarmesh.net.event_stream import EVENT_STREAM_HEADERS, EventStream
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.request import Request
+from swarmesh.queen.answer_exchange import FRAMING, UNREADABLE, AnswerExchange, headers_without, unreadable
 from swarmesh.wire.errors import envelope, remote_error
 from swarmesh.wire.flow import Usage
-from swarmesh.wire.http1 import HEAD_BYTES_MAX, HOP_BY_HOP, Framer, Headers, ResponseHead, parse_response_head
+from swarmesh.wire.http1 import ResponseHead
 from swarmesh.wire.openai import Sampling
-from swarmesh.wire.sse import DONE_MARK, PING, SseEvent, SseReader, render
+from swarmesh.wire.sse import DONE_MARK, PING, SseEvent, render
 
 PING_INTERVAL_S: Final = 1.0
 """Every choice's worker pings; the client hears at most one of them in this time, and none while there is text."""
@@ -32,12 +33,9 @@ FRESH_SEEDS: Final = 2**31
 """Seeds are drawn below this, where every engine takes them."""
 
 _IDENTITY: Final = ("id", "object", "created", "model", "system_fingerprint")
-_FRAMING: Final = HOP_BY_HOP | {b"content-length"}
-_STREAM_OWN: Final = _FRAMING | {name for name, _ in EVENT_STREAM_HEADERS}
+_STREAM_OWN: Final = FRAMING | {name for name, _ in EVENT_STREAM_HEADERS}
 
 R = TypeVar("R", bound=Sampling)
-
-_UNREADABLE: Final = (EngineError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _decoder: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -88,7 +86,7 @@ class Choices(Generic[R]):
         if self._first_head is None and head.status < 400:
             self._first_head = head
         if self._stream is None and part.is_streamed:
-            self._stream = EventStream(self._exchange, _without(_STREAM_OWN, head))
+            self._stream = EventStream(self._exchange, headers_without(_STREAM_OWN, head))
 
     def received(self, part: ChoiceExchange, payload: bytes) -> None:
         """Bytes of a choice's body, without their framing.
@@ -184,10 +182,10 @@ class Choices(Generic[R]):
         assert self._first_head is not None, "whole answers had heads"
         try:
             body = self._merged()
-        except _UNREADABLE as error:
-            self._exchange.fail(_unreadable(error))
+        except UNREADABLE as error:
+            self._exchange.fail(unreadable(error))
         else:
-            self._exchange.respond(200, msgspec.json.encode(body), _without(_FRAMING, self._first_head))
+            self._exchange.respond(200, msgspec.json.encode(body), headers_without(FRAMING, self._first_head))
 
     def _merged(self) -> dict[str, Any]:
         answers = [_decoder.decode(part.body) for part in self._parts]
@@ -205,7 +203,7 @@ class Choices(Generic[R]):
         if self._stream is not None:
             self._end_stream(self._stream, envelope(remote_error(head.status, body)), part)
             return
-        self._exchange.respond(head.status, body, _without(_FRAMING, head))
+        self._exchange.respond(head.status, body, headers_without(FRAMING, head))
         self._over(part)
 
     def _end_stream(self, stream: EventStream, error: bytes, part: ChoiceExchange) -> None:
@@ -232,63 +230,20 @@ class Choices(Generic[R]):
             part.writing_paused(paused)
 
 
-class ChoiceExchange(Exchange):
-    """Stands for the client's exchange towards the relay of one choice, and reads the HTTP answer that it writes.
+class ChoiceExchange(AnswerExchange):
+    """The exchange of one choice.
 
     Attributes:
         index: Which choice.
-        head: Of its answer, once it is there.
-        is_streamed: Its answer is a stream of events.
-        whole: Its body has come to its end.
-        events: Reads the body of a stream.
-        body: The body of anything else.
         usage: What its engine has told.
     """
 
-    __slots__ = ("_choices", "_framer", "_unread", "body", "events", "head", "index", "is_streamed", "usage", "whole")
+    __slots__ = ("index", "usage")
 
     def __init__(self, choices: Choices[Any], request: Request, index: int) -> None:
-        # A client of HTTP/1.1 in any case: its answers say where they end, whatever the real client speaks.
-        self.request = Request(request.method, request.target, request.headers)
-        self.on_abort = self.on_pause = None
-        self.started = self.finished = False
+        super().__init__(choices, request)
         self.index = index
-        self.head: ResponseHead | None = None
-        self.is_streamed = False
-        self.whole = False
-        self.events = SseReader()
-        self.body = bytearray()
         self.usage: dict[str, Any] | None = None
-        self._choices = choices
-        self._framer: Framer | None = None
-        self._unread = b""
-
-    def write(self, data: bytes) -> None:
-        """See `Exchange.write`."""
-        if self.finished or not data:
-            return
-        self.started = True
-        try:
-            self._read(data)
-        except _UNREADABLE as error:
-            self._choices.fail(_unreadable(error), self)
-        if self._choices.paused and not self.finished:
-            self.writing_paused(True)  # A stream that began, or went on elsewhere, after the client was called slow.
-
-    def finish(self, *, keep_alive: bool = True) -> None:  # noqa: ARG002 - the framing says whether it is whole
-        """See `Exchange.finish`."""
-        if not self.finished:
-            self.finished = True
-            self._choices.ended(self)
-
-    def dismiss(self) -> None:
-        """Nobody wants the rest of it; its task is cancelled if it still runs."""
-        if self.on_abort is not None:
-            self.on_abort()
-
-    def decision_headers(self) -> Headers:
-        """Where it went, as the relay told it."""
-        return [header for header in self.head.headers if header[0].startswith(b"x-swarmesh-")] if self.head else []
 
     def with_index(self, entries: object, count: int) -> list[dict[str, Any]]:
         """The choices of an answer as choices of the whole; a list of prompts has ``count`` of them for each.
@@ -300,29 +255,6 @@ class ChoiceExchange(Exchange):
         for entry in numbered:
             entry["index"] = msgspec.convert(entry.get("index", 0), int) * count + self.index
         return numbered
-
-    def _read(self, data: bytes) -> None:
-        if self.head is None:
-            raw, blank_line, data = (self._unread + data).partition(b"\r\n\r\n")
-            if len(raw) > HEAD_BYTES_MAX:
-                raise EngineError(f"the head is longer than {HEAD_BYTES_MAX} bytes")
-            if not blank_line:
-                self._unread = raw
-                return
-            self._begin(parse_response_head(raw))
-        if self._framer is not None and data:
-            payload: list[bytes] = []
-            self.whole = self._framer.feed(data, payload) >= 0
-            self._choices.received(self, b"".join(payload))
-
-    def _begin(self, head: ResponseHead) -> None:
-        media_type = head.header(b"content-type") or b""
-        self.head = head
-        self.is_streamed = head.status < 400 and media_type.startswith(b"text/event-stream")
-        self._framer = head.framer()
-        self.whole = self._framer is None
-        self._unread = b""
-        self._choices.began(self, head)
 
 
 def single_requests(request: R) -> list[R]:
@@ -360,11 +292,3 @@ def _checked(usage: object) -> dict[str, Any]:
 
 def _wrapped(seed: int) -> int:
     return (seed + 2**63) % 2**64 - 2**63
-
-
-def _without(names: Container[bytes], head: ResponseHead) -> Headers:
-    return [header for header in head.headers if header[0] not in names]
-
-
-def _unreadable(error: Exception) -> EngineError:
-    return EngineError(f"the rustbee sent what cannot be read: {error}")

@@ -13,8 +13,9 @@ from swarmesh.wire.http1 import ResponseHead
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 """More of an error's body is not read for its message."""
 
-_KEPT_OUT = frozenset({401, 403})
-_PASSING = frozenset({502, 503, 504})
+_KEPT_OUT = frozenset({401, 403, 409})
+"""Among them an agent that obeys a later queen, or a later attempt."""
+_PASSING = frozenset({409, 502, 503, 504})
 _NOT_IMPLEMENTED = 501
 
 

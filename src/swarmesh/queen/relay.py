@@ -15,6 +15,7 @@ from swarmesh.core.ids import Priority, TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.choices import Choices
+from swarmesh.queen.collected import Collected
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
@@ -65,16 +66,26 @@ class Relay:
             exchange.fail(error)
             return
         exchange.request.body = b""  # The decoded form is all that is needed from here on.
-        if isinstance(request, EmbeddingRequest) or not (request.background or request.choices() > 1):
-            self._run(exchange, request, identity=identity)
-        elif not request.background:
-            Choices(exchange, request).begin(partial(self._run, identity=identity))
-        elif isinstance(request, ChatRequest):
-            self._background.submit(exchange, identity, request)
+        run = partial(self._run, identity=identity)
+        if isinstance(request, EmbeddingRequest):
+            run(exchange, request)
+        elif request.background:
+            self._take_in_background(exchange, identity, request)
+        elif request.choices() > 1:
+            Choices(exchange, request).begin(run)
+        elif request.priority is Priority.LOW and not request.streams():
+            Collected(exchange, request).begin(run)
         else:
-            exchange.fail(
-                InvalidValueError("'background' is for chats", hint="Submit a nectarflow.", param="background")
-            )
+            run(exchange, request)
+
+    def _take_in_background(
+        self, exchange: Exchange, identity: Identity, request: ChatRequest | CompletionRequest
+    ) -> None:
+        if isinstance(request, ChatRequest):
+            self._background.submit(exchange, identity, request)
+            return
+        words = "'background' is for chats"
+        exchange.fail(InvalidValueError(words, hint="Submit a nectarflow.", param="background"))
 
     def _run(self, exchange: Exchange, request: OpenAiRequest, *, identity: Identity) -> None:
         priority = request.priority or Priority.MEDIUM

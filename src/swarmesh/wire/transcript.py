@@ -30,14 +30,15 @@ class ShownChoice:
 
     def __init__(self) -> None:
         self.appended: dict[Path, Appended] = {}
-        self.once: set[Path] = set()
+        self.once: dict[Path, Any] = {}
 
     def add(self, choice: dict[str, Any]) -> None:
         """Take in one chunk's part of it."""
         for path, value in _appended_atoms(choice):
             before = self.appended.get(path)
             self.appended[path] = value if before is None else before + value  # type: ignore[operator]  # One kind each.
-        self.once.update(path for path, _ in _once_atoms(choice))
+        for path, value in _once_atoms(choice):
+            self.once.setdefault(path, value)
 
 
 class Transcript:
@@ -47,7 +48,7 @@ class Transcript:
         last_seq: Number of the last event.
         envelope: ``id``, ``created``, ``model`` and ``system_fingerprint`` of its chunks.
         choices: By index.
-        usage: The usage was told.
+        usage: As it was told.
         done: The end mark was sent.
     """
 
@@ -55,7 +56,7 @@ class Transcript:
         self.last_seq = 0
         self.envelope: dict[str, Any] = {}
         self.choices: dict[int, ShownChoice] = {}
-        self.usage = False
+        self.usage: dict[str, Any] | None = None
         self.done = False
         self._token_ids: list[int] = []
         self._ids_known = True
@@ -109,7 +110,7 @@ class Transcript:
         chunk = read_chunk(event)
         if not self.envelope:
             self.envelope = {name: chunk[name] for name in ENVELOPE if name in chunk}
-        self.usage = self.usage or chunk.get("usage") is not None
+        self.usage = self.usage or chunk.get("usage")
         for choice in _choices(chunk):
             shown = self.choices.setdefault(int(choice.get("index", 0)), ShownChoice())
             shown.add(choice)
