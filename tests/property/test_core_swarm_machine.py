@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from swarmesh.core.commands import BreakStream, CancelStream, StartStream
+from swarmesh.core.commands import BreakStream, CancelStream, PreemptStream, StartStream
 from swarmesh.core.events import (
     Event,
     HostProbed,
@@ -14,11 +15,14 @@ from swarmesh.core.events import (
     SpawnRequested,
     StreamBroke,
     StreamEnded,
+    StreamProgressed,
     TaskCancelled,
     TaskSubmitted,
     Ticked,
     WorkerAlarmed,
+    WorkerFellSilent,
     WorkerGone,
+    WorkerHeard,
     WorkerRegistered,
     WorkerStopRequested,
     WorkerWaggled,
@@ -36,6 +40,12 @@ hosts = st.sampled_from([OAK, HostName("elm")])
 keys = st.sampled_from([KeyId("ada"), KeyId("bob")])
 steps_ms = st.sampled_from([0, 1, 100, 2_000, 10_000, 40_000, 90_000, 200_000])
 anything = st.integers(min_value=0, max_value=10_000)
+breaks = {
+    "blame": st.sampled_from(Blame),
+    "code": st.sampled_from(["stream_cut", "engine_died", "engine_crashed"]),
+    "resumable": st.sampled_from([True, True, False]),
+    "final": st.sampled_from([False, False, True]),
+}
 
 
 class SwarmMachine(RuleBasedStateMachine):
@@ -46,11 +56,13 @@ class SwarmMachine(RuleBasedStateMachine):
         self.swarm = Swarm(queue_max_per_key=QUEUE_MAX_PER_KEY)
         self.watch = Watch(self.swarm)
         self.now_ms = 0
+        self.watched: set[TaskId] = set()
         self.made = 0
         self.streams: dict[TaskId, int] = {}
         self.submitted: list[TaskId] = []
 
     def tell(self, event: Event) -> None:
+        self.watch.before(event)
         commands = self.swarm.handle(event, self.now_ms)
         if isinstance(event, StreamEnded | StreamBroke) and self.streams.get(event.task_id) == event.attempt:
             del self.streams[event.task_id]
@@ -59,6 +71,9 @@ class SwarmMachine(RuleBasedStateMachine):
                 case StartStream():
                     assert command.task_id not in self.streams, "two streams for one task"
                     self.streams[command.task_id] = command.attempt
+                    (self.watched.add if command.watched else self.watched.discard)(command.task_id)
+                case PreemptStream():
+                    assert self.streams.pop(command.task_id) == command.attempt
                 case CancelStream():
                     running = self.streams.pop(command.task_id, None)
                     assert running == (command.attempt if command.worker_id else None)
@@ -93,6 +108,8 @@ class SwarmMachine(RuleBasedStateMachine):
         max_tokens=st.sampled_from([0, 1, 7, 4_096]),
         durable=st.booleans(),
         known=st.booleans(),
+        resumable=st.booleans(),
+        fingerprint=st.sampled_from([0, 1, 2, 3]),
         count=st.sampled_from([1, 1, 1, 2, 5, 9]),
     )
     def submit(
@@ -105,12 +122,35 @@ class SwarmMachine(RuleBasedStateMachine):
         max_tokens: int,
         durable: bool,
         known: bool,
+        resumable: bool,
+        fingerprint: int,
         count: int,
     ) -> None:
         for _ in range(count):
             task_id = TaskId(self.fresh("task"))
             self.submitted.append(task_id)
-            self.tell(TaskSubmitted(task_id, model, priority, key, chars, max_tokens, durable, known))
+            self.tell(
+                TaskSubmitted(task_id, model, priority, key, chars, max_tokens, durable, known, resumable, fingerprint)
+            )
+
+    @rule(
+        model=models,
+        priority=st.sampled_from(Priority),
+        attempts=st.integers(0, 5),
+        kills=st.integers(0, 1),
+        running_on=st.one_of(st.none(), workers),
+    )
+    def hand_in_again(
+        self, *, model: ModelName, priority: Priority, attempts: int, kills: int, running_on: WorkerId | None
+    ) -> None:
+        task_id = TaskId(self.fresh("task"))
+        self.submitted.append(task_id)
+        event = TaskSubmitted(
+            task_id, model, priority, KeyId("ada"), 40, 10, durable=True, model_known=True, resumable=True
+        )
+        kept = {"accepted": True, "attempts": attempts, "kills": kills, "running_on": running_on}
+        self.tell(msgspec.structs.replace(event, **kept))
+        assert task_id in self.swarm.dispatcher.tasks, "what was accepted is not refused"
 
     @precondition(lambda self: self.submitted)
     @rule(which=anything)
@@ -124,11 +164,29 @@ class SwarmMachine(RuleBasedStateMachine):
             self.tell(StreamEnded(*list(self.streams.items())[which % len(self.streams)]))
 
     @precondition(lambda self: self.streams)
-    @rule(which=anything, blame=st.sampled_from(Blame), shown=st.booleans(), count=st.sampled_from([1, 1, 3]))
-    def break_one(self, *, which: int, blame: Blame, shown: bool, count: int) -> None:
+    @rule(which=anything, count=st.sampled_from([1, 1, 3]), **breaks)
+    def break_one(self, *, which: int, blame: Blame, code: str, resumable: bool, final: bool, count: int) -> None:
         for _ in range(min(count, len(self.streams))):
             task_id, attempt = list(self.streams.items())[which % len(self.streams)]
-            self.tell(StreamBroke(task_id, attempt, blame, shown, "stream_cut", "the connection closed"))
+            self.tell(StreamBroke(task_id, attempt, blame, code, "the connection closed", resumable, final))
+
+    @precondition(lambda self: self.streams)
+    @rule(which=anything)
+    def engine_crashes(self, which: int) -> None:
+        """All streams of one worker break, one by one, because its engine crashed."""
+        worker_id = self.swarm.dispatcher.tasks[list(self.streams)[which % len(self.streams)]].worker_id
+        here = [task_id for task_id in self.streams if self.swarm.dispatcher.tasks[task_id].worker_id == worker_id]
+        for task_id in here:
+            attempt = self.streams.get(task_id)
+            if attempt is not None and self.swarm.dispatcher.tasks[task_id].worker_id == worker_id:
+                self.tell(StreamBroke(task_id, attempt, Blame.WORKER, "engine_crashed", "signal 11"))
+
+    @precondition(lambda self: self.streams)
+    @rule(which=anything)
+    def progress(self, which: int) -> None:
+        task_id, attempt = list(self.streams.items())[which % len(self.streams)]
+        if task_id in self.watched:
+            self.tell(StreamProgressed(task_id, attempt))
 
     @precondition(lambda self: self.submitted)
     @rule(which=anything, attempt=st.integers(0, 6), broke=st.booleans())
@@ -136,7 +194,7 @@ class SwarmMachine(RuleBasedStateMachine):
         task_id = self.submitted[which % len(self.submitted)]
         if self.streams.get(task_id) == attempt:
             return
-        late = StreamBroke(task_id, attempt, Blame.WORKER, False, "stale", "late news")
+        late = StreamBroke(task_id, attempt, Blame.WORKER, "stale", "late news")
         self.tell(late if broke else StreamEnded(task_id, attempt))
 
     @rule(
@@ -154,9 +212,13 @@ class SwarmMachine(RuleBasedStateMachine):
         model = model or (known.model if known else ModelName("qwen"))
         self.tell(WorkerRegistered(worker, model, "cpu", host, "unix:/w", slots, ready, direct))
 
-    @rule(worker=workers, ready=st.booleans(), slots=st.integers(0, 4))
-    def waggle(self, *, worker: WorkerId, ready: bool, slots: int) -> None:
-        self.tell(WorkerWaggled(worker, ready, 0.5, 100, 1.0, 7, slots))
+    @rule(worker=workers, ready=st.booleans(), slots=st.integers(0, 4), engine_pid=st.sampled_from([7, 7, 8]))
+    def waggle(self, *, worker: WorkerId, ready: bool, slots: int, engine_pid: int) -> None:
+        self.tell(WorkerWaggled(worker, ready, 0.5, 100, 1.0, engine_pid, slots))
+
+    @rule(worker=workers, heard=st.booleans())
+    def fall_silent(self, *, worker: WorkerId, heard: bool) -> None:
+        self.tell(WorkerHeard(worker) if heard else WorkerFellSilent(worker, "nothing for 5 s"))
 
     @rule(worker=workers, returning=st.booleans())
     def alarm(self, *, worker: WorkerId, returning: bool) -> None:

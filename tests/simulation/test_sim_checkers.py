@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from swarmesh.core.commands import BreakStream, CancelStream, Command, FailTask, ForgetWorker, StartStream, StopWorker
+from swarmesh.core.commands import (
+    BreakStream,
+    CancelStream,
+    Command,
+    FailTask,
+    ForgetWorker,
+    PreemptStream,
+    RaiseAlarm,
+    StartStream,
+    StopWorker,
+)
 from swarmesh.core.errors import RustbeeLostError
 from swarmesh.core.events import (
     Event,
@@ -15,6 +25,7 @@ from swarmesh.core.events import (
     TaskSubmitted,
     Ticked,
     WorkerAlarmed,
+    WorkerFellSilent,
     WorkerRegistered,
 )
 from swarmesh.core.fleet import Worker
@@ -37,7 +48,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.swarm = Swarm()
-        self.watch = Watch(self.swarm)
+        self.watch = Watch(self.swarm, amnesty_until_ms=10)
         self.tell(HostProbed(OAK, 10_000, 10_000))
         self.tell(WorkerRegistered(BEE, QWEN, "cpu", OAK, "unix:/w", 1, ready=True))
         for task_id, priority in ((RUNS, Priority.MEDIUM), (WAITS, Priority.HIGH)):
@@ -45,6 +56,7 @@ class Scene:
         self.watch.full()
 
     def tell(self, event: Event) -> None:
+        self.watch.before(event)
         self.watch.step(event, self.swarm.handle(event, 1), 1)
 
     def bee(self) -> Worker:
@@ -131,7 +143,10 @@ def test_a_spoiled_state_is_refused(spoil: Callable[[Scene], None], words: str) 
         (StartStream(WAITS, 1, WorkerId("x"), QWEN, 0, DECISION), "names a worker nobody knows"),
         (StartStream(WAITS, 1, BEE, ModelName("demo"), 0, DECISION), "goes to a worker of qwen"),
         (StartStream(WAITS, 0, BEE, QWEN, 0, DECISION), "follows attempt 0"),
-        (StartStream(WAITS, 5, BEE, QWEN, 0, DECISION), "moves the task more than 3 times"),
+        (StartStream(WAITS, 5, BEE, QWEN, 0, DECISION), "follows attempt 0"),
+        (PreemptStream(WAITS, 1, BEE), "takes the slot of a task that has none"),
+        (PreemptStream(RUNS, 1, BEE), "takes the slot of Followed"),
+        (RaiseAlarm(BEE, "lease_expired", "m"), "during the amnesty"),
         (BreakStream(WAITS, 1, BEE, "c", "m"), "breaks a stream that is not there"),
         (BreakStream(RUNS, 2, BEE, "c", "m"), "breaks a stream that is not there"),
         (CancelStream(RUNS, 1, BEE), "stops a stream that somebody waits for"),
@@ -165,11 +180,87 @@ def test_a_start_on_a_worker_whose_last_word_was_an_alarm_is_refused() -> None:
 
 def test_a_less_urgent_start_while_a_more_urgent_task_waits_is_refused() -> None:
     scene = Scene()
-    scene.bee().slots = 2
     low = TaskId("low")
-    scene.watch._follow_event(TaskSubmitted(low, QWEN, Priority.LOW, ADA, 40, 10))
+    scene.tell(TaskSubmitted(low, QWEN, Priority.LOW, ADA, 40, 10))
+    scene.bee().slots = 2
     with pytest.raises(InvariantBrokenError, match=r"low \(low\) was started while waits waits"):
         scene.watch._follow_command(StartStream(low, 1, BEE, QWEN, 0, DECISION))
+
+
+def test_a_start_after_too_many_moves_is_refused() -> None:
+    scene = Scene()
+    scene.bee().slots = 2
+    scene.watch.open[WAITS].moves = 4
+    with pytest.raises(InvariantBrokenError, match="moves the task more than 3 times"):
+        scene.watch._follow_command(StartStream(WAITS, 1, BEE, QWEN, 0, DECISION))
+
+
+def test_a_start_where_the_answer_will_be_the_same_again_is_refused() -> None:
+    scene = Scene()
+    scene.bee().slots = 2
+    scene.watch.open[WAITS].barred.add(BEE)
+    with pytest.raises(InvariantBrokenError, match="will be the same again"):
+        scene.watch._follow_command(StartStream(WAITS, 1, BEE, QWEN, 0, DECISION))
+
+
+def test_a_start_on_a_silent_worker_is_refused() -> None:
+    scene = Scene()
+    scene.bee().slots = 2
+    scene.watch.before(WorkerFellSilent(BEE, "nothing for 5 s"))
+    with pytest.raises(InvariantBrokenError, match="goes to a silent worker"):
+        scene.watch._follow_command(StartStream(WAITS, 1, BEE, QWEN, 0, DECISION))
+
+
+def test_more_deaths_on_one_signal_than_a_third_of_the_fleet_are_refused() -> None:
+    scene = Scene()
+    for _ in range(2):
+        scene.watch.before(WorkerFellSilent(BEE, "nothing for 5 s"))
+        alarm = RaiseAlarm(BEE, "rustbee_silent", "nothing for 5 s")
+        if not scene.watch._deaths._uncertain_ms:
+            scene.watch.step(Ticked(), [alarm], 20)
+    with pytest.raises(InvariantBrokenError, match="2 workers declared dead within 60000 ms on one signal, 1 may"):
+        scene.watch.step(Ticked(), [alarm], 21)
+
+
+def test_two_suspects_on_one_worker_are_refused() -> None:
+    scene = Scene()
+    scene.tell(WorkerRegistered(BEE, QWEN, "cpu", OAK, "unix:/w", 2, ready=True))
+    for task_id in scene.bee().running:
+        scene.swarm.dispatcher.tasks[task_id].kills = 1
+    with pytest.raises(InvariantBrokenError, match="bee runs 2 suspects"):
+        scene.watch.full()
+
+
+def test_an_urgent_task_that_waits_for_one_that_should_give_way_is_refused() -> None:
+    scene = Scene()
+    runs = scene.swarm.dispatcher.tasks[RUNS]
+    runs.band, runs.resumable = Priority.LOW, True
+    with pytest.raises(InvariantBrokenError, match="waits waits while runs runs on bee"):
+        scene.watch.full()
+
+
+def test_a_preempted_task_that_is_passed_for_too_long_is_refused() -> None:
+    scene = Scene()
+    low = TaskId("low")
+    scene.tell(TaskSubmitted(low, QWEN, Priority.LOW, ADA, 40, 10))
+    scene.watch._preempted.add(low)
+    scene.watch.open[low].preempted_ms = 1
+    other = TaskSubmitted(TaskId("other"), QWEN, Priority.LOW, ADA, 40, 10)
+    scene.tell(other)
+    scene.watch._now_ms = 303_001
+    scene.swarm.dispatcher.queue.remove(scene.swarm.dispatcher.tasks[WAITS])
+    scene.bee().slots = 2
+    with pytest.raises(InvariantBrokenError, match="passes low, preempted too long ago"):
+        scene.watch._follow_command(StartStream(other.task_id, 1, BEE, QWEN, 0, DECISION))
+
+
+def test_tasks_that_wait_in_another_order_than_they_came_in_are_refused() -> None:
+    scene = Scene()
+    later = TaskId("later")
+    scene.tell(TaskSubmitted(later, QWEN, Priority.HIGH, ADA, 40, 10))
+    scene.watch.order_kept([WAITS, later])
+    with pytest.raises(InvariantBrokenError, match="high tasks of qwen wait in the order"):
+        scene.watch.order_kept([later, WAITS])
 
 
 def test_time_never_goes_back() -> None:

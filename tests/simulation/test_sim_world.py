@@ -13,9 +13,10 @@ from swarmesh.sim import __main__ as command
 from swarmesh.sim.checkers import InvariantBrokenError
 from swarmesh.sim.result import Result
 from swarmesh.sim.scenario import Scenario
+from swarmesh.sim.setting import SETTINGS
 from swarmesh.sim.world import VirtualWorld, simulate
 
-SEEDS = range(1, 21)
+SEEDS = range(1, 9)
 
 
 def small(seed: int = 1, **changes: object) -> Scenario:
@@ -37,16 +38,16 @@ def test_a_middle_sized_world_under_more_work_than_it_can_do_holds() -> None:
 
 def test_small_seeds_see_every_kind_of_fault() -> None:
     seen: set[str] = set()
-    for seed in range(100, 104):
+    for seed in range(100, 103):
         seen |= simulate(small(seed, events=10_000), check=False).faults.keys()
-    kinds = {"crash", "drain", "echo", "exit", "flap", "greed", "hiccup", "shrink", "silence", "stall"}
-    assert seen == kinds
+    assert seen == SETTINGS[""].machine_faults.keys()
 
 
 def test_nothing_is_lost_or_moved_where_nothing_goes_wrong() -> None:
     result = simulate(small(faults=False))
-    assert (result.failed, result.cancelled, result.moves, result.faults) == ({}, 0, 0, {})
-    assert result.done == result.submitted == result.starts
+    assert (result.failed, result.cancelled, result.faults) == ({}, 0, {})
+    assert result.moves == result.preemptions > 0
+    assert result.done == result.submitted == result.starts - result.preemptions
 
 
 def test_equal_scenarios_run_identically_and_watching_changes_nothing() -> None:
@@ -70,7 +71,8 @@ def test_a_run_does_not_depend_on_how_python_hashes() -> None:
 
 def test_a_broken_core_is_caught_and_the_hint_replays_it() -> None:
     world = VirtualWorld(small(7), check=True)
-    world.swarm.dispatcher.serve = lambda *_: None  # type: ignore[method-assign] # waiting tasks are never served
+    assert world.queen is not None
+    world.queen.swarm.dispatcher.serve = lambda *_: None  # type: ignore[method-assign] # waiting tasks are never served
     with pytest.raises(InvariantBrokenError, match="slots free and task") as broken:
         world.run()
     replay = "python -m swarmesh.sim --workers 12 --events 4000 --seed 7 --models 2 --load 0.9 --check"

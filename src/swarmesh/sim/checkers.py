@@ -12,17 +12,22 @@ from swarmesh.core.commands import StartStream
 from swarmesh.core.dispatch import LOOK_AHEAD_MAX
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.fleet import Worker
-from swarmesh.core.ids import HostName, KeyId, Priority, WorkerId
+from swarmesh.core.ids import HostName, KeyId, ModelName, Priority
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.memory import USABLE_SHARE
+from swarmesh.core.preemption import PREEMPTIONS_MAX
+from swarmesh.core.routing import POLICY_RETURN
 from swarmesh.core.swarm import Swarm
-from swarmesh.core.task import TaskStatus
+from swarmesh.core.task import Task, TaskStatus
 
 BACKLOG_TOLERANCE: Final = 1e-6
 """Token-equivalents by which a running sum of floats may differ from a fresh one."""
 
 SERVING: Final = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
 """States in which a worker may be given tasks."""
+
+WAITING: Final = frozenset({TaskStatus.QUEUED, TaskStatus.PREEMPTED})
+"""States in which a task stands in the queue."""
 
 _BANDS = tuple(Priority)
 
@@ -59,30 +64,61 @@ def check_books(swarm: Swarm, worker: Worker) -> None:
         task = swarm.dispatcher.tasks.get(task_id)
         runs_here = task is not None and task.status is TaskStatus.RUNNING and task.worker_id == name
         demand(runs_here, "{} is charged for {}: {}", name, task_id, task or "over")
+    check_probation(swarm, worker)
+
+
+def check_probation(swarm: Swarm, worker: Worker) -> None:
+    """At most one task of a worker may be one that crashes engines and has not shown yet that it does not."""
+    tasks = swarm.dispatcher.tasks
+    suspects = [task_id for task_id in worker.running if tasks[task_id].on_probation]
+    demand(len(suspects) <= 1, "{} runs {} suspects: {}", worker.worker_id, len(suspects), suspects)
+    named = worker.probation is None or worker.probation in worker.running
+    demand(named or worker.crash is not None, "{} watches {}, which is not there", worker.worker_id, worker.probation)
+    demand(not suspects or worker.probation == suspects[0], "{} does not watch {}", worker.worker_id, suspects)
+
+
+def is_kept_from(task: Task, worker: Worker, but: Task | None = None) -> bool:
+    """Whether a task must not go to this worker although it serves; ``but`` was given to it a moment ago."""
+    watched = worker.probation is not None and (but is None or worker.probation != but.task_id)
+    return worker.silent or worker.worker_id in task.tried or (watched and task.on_probation)
 
 
 def check_not_idle(swarm: Swarm, worker: Worker) -> None:
     """No slot of a serving worker is free while a task waits that could run there.
 
-    Tasks that failed on different sets of workers are promised a look for the first `LOOK_AHEAD_MAX` such sets.
+    Tasks that are kept from different sets of workers are promised a look for the first `LOOK_AHEAD_MAX` such sets.
     """
-    if worker.status not in SERVING or not worker.slots_free:
+    if worker.status not in SERVING or worker.silent or not worker.slots_free:
         return
-    sets: set[frozenset[WorkerId]] = set()
+    sets: set[tuple[bool, frozenset[str]]] = set()
     for task in swarm.dispatcher.queue.waiting(worker.model):
-        sets.add(frozenset(task.tried))
-        blocked = bool(task.tried) and (worker.worker_id in task.tried or len(sets) > LOOK_AHEAD_MAX)
+        sets.add((task.on_probation, frozenset(task.tried)))
+        choosy = bool(task.tried) or task.on_probation
+        blocked = choosy and (is_kept_from(task, worker) or len(sets) > LOOK_AHEAD_MAX)
         demand(blocked, "{} has {} slots free and {} waits", worker.worker_id, worker.slots_free, task.task_id)
 
 
+def check_nobody_gives_way(swarm: Swarm, model: ModelName) -> None:
+    """No task of high priority is the next of its model while one runs that should have given way to it."""
+    task = next(swarm.dispatcher.queue.waiting(model), None)
+    if task is None or task.priority is not Priority.HIGH:
+        return
+    for worker in swarm.fleet.of_model(model).values():
+        usable = worker.status in SERVING and not is_kept_from(task, worker) and len(worker.running) <= worker.slots
+        for task_id in worker.running if usable else ():
+            other = swarm.dispatcher.tasks[task_id]
+            stays = other.band is not Priority.LOW or not other.resumable or other.preemptions >= PREEMPTIONS_MAX
+            demand(stays, "{} waits while {} runs on {}", task.task_id, task_id, worker.worker_id)
+
+
 def check_queue(swarm: Swarm, keys: Iterable[KeyId]) -> None:
-    """The queue's counts are those of its tasks, and it holds exactly the queued ones."""
+    """The queue's counts are those of its tasks, and it holds exactly the waiting ones."""
     queue = swarm.dispatcher.queue
     depths = queue.depths()
     waiting = [task for model in dict.fromkeys(model for model, _ in depths) for task in queue.waiting(model)]
     per_key = Counter(task.key_id for task in waiting)
-    per_band = Counter((task.model, task.priority) for task in waiting)
-    queued = {task.task_id for task in swarm.dispatcher.tasks.values() if task.status is TaskStatus.QUEUED}
+    per_band = Counter((task.model, task.band) for task in waiting)
+    queued = {task.task_id for task in swarm.dispatcher.tasks.values() if task.status in WAITING}
     demand(len(queue) == len(waiting), "the queue counts {} tasks and holds {}", len(queue), len(waiting))
     demand(depths == dict(per_band), "the bands count {} and hold {}", depths, dict(per_band))
     demand({task.task_id for task in waiting} == queued, "queued tasks and the queue differ: {}", queued)
@@ -90,7 +126,7 @@ def check_queue(swarm: Swarm, keys: Iterable[KeyId]) -> None:
         size = queue.size_of_key(key)
         demand(size == per_key[key], "key {} counts {} tasks and has {}", key, size, per_key[key])
     for model in {model for model, _ in depths}:
-        order = [_BANDS.index(task.priority) for task in queue.waiting(model)]
+        order = [_BANDS.index(task.band) for task in queue.waiting(model)]
         demand(order == sorted(order), "bands of {} are served out of order", model)
 
 
@@ -103,11 +139,15 @@ def check_memory(swarm: Swarm, hosts: Iterable[HostName]) -> None:
         demand(promised <= usable, "{} has {} MiB usable and {} MiB promised", host, usable, promised)
 
 
-def check_order(swarm: Swarm, started: StartStream, priority: Priority) -> None:
+def check_order(swarm: Swarm, started: StartStream) -> None:
     """No task of a more urgent band waits for the slot that a less urgent one was just given."""
-    more_urgent = _BANDS[: _BANDS.index(priority)]
-    for task in islice(swarm.dispatcher.queue.waiting(started.model), LOOK_AHEAD_MAX):
-        if task.priority not in more_urgent:
+    tasks, worker = swarm.dispatcher.tasks, swarm.fleet.get(started.worker_id)
+    task = tasks.get(started.task_id)
+    if task is None or worker is None or started.decision.policy == POLICY_RETURN:
+        return
+    more_urgent = _BANDS[: _BANDS.index(task.band)]
+    for other in islice(swarm.dispatcher.queue.waiting(started.model), LOOK_AHEAD_MAX):
+        if other.band not in more_urgent:
             return
-        cannot = started.worker_id in task.tried
-        demand(cannot, "{} ({}) was started while {} waits: {}", started.task_id, priority, task.task_id, started)
+        kept = is_kept_from(other, worker, but=task)
+        demand(kept, "{} ({}) was started while {} waits: {}", task.task_id, task.band, other.task_id, started)

@@ -16,19 +16,24 @@ from swarmesh.core.events import (
     WorkerAlarmed,
     WorkerGone,
     WorkerStopRequested,
+    WorkerWaggled,
 )
 from swarmesh.core.ids import WorkerId
-from swarmesh.sim.machine import ALARM_MS, Condition, Machine
+from swarmesh.core.poison import ENGINE_CRASHED
+from swarmesh.sim.machine import ALARM_MS, NEED_MIB, RESTART_MS, Machine
+from swarmesh.sim.surroundings import Condition
 
 if TYPE_CHECKING:
     from swarmesh.sim.world import VirtualWorld
 
-FAULT_EVERY_MS: Final = 300_000
-"""Mean time between two faults of one machine: a hard life, so that a short run sees all kinds."""
-RESTART_MS: Final = (500, 15_000)
 SILENCE_MS: Final = (40_000, 400_000)
 STALL_MS: Final = (30_000, 170_000)
 """Waggles that come late: from not even suspicious to beyond the lease."""
+PARTITION_MS: Final = (500, 120_000)
+PAUSE_MS: Final = (500, 60_000)
+WEDGED_MS: Final = (8_000, 20_000)
+"""Until the agent is sure that its engine stands still."""
+LATE_MS: Final = (1_000, 60_000)
 GRACES_MS: Final = (0, 2_000, 30_000)
 REMEMBERED_EVENTS: Final = 64
 GREED_MIB: Final = 1_000_000
@@ -41,20 +46,9 @@ class Faults:
         self._world = world
         self._rng = rng
         self._past: deque[Event] = deque(maxlen=REMEMBERED_EVENTS)
-        kinds: dict[Callable[[Machine], None], int] = {
-            self.crash: 4,
-            self.exit: 2,
-            self.silence: 2,
-            self.stall: 3,
-            self.flap: 2,
-            self.drain: 3,
-            self.shrink: 1,
-            self.hiccup: 3,
-            self.echo: 3,
-            self.greed: 1,
-        }
-        self._kinds = list(kinds)
-        self._weights = list(kinds.values())
+        weights = world.setting.machine_faults
+        self._kinds: list[Callable[[Machine], None]] = [getattr(self, name) for name in weights]
+        self._weights = list(weights.values())
 
     def start(self) -> None:
         """Let trouble begin."""
@@ -65,11 +59,15 @@ class Faults:
         if isinstance(event, StreamEnded | StreamBroke | TaskCancelled):
             self._past.append(event)
 
+    def forget(self) -> None:
+        """The queen they were told is gone."""
+        self._past.clear()
+
     def _strike(self) -> None:
         if self._world.calm:
             return
         machine = self._rng.choice(self._world.standing)
-        if machine.condition in (Condition.READY, Condition.LOADING):
+        if machine.condition in (Condition.READY, Condition.LOADING) and not machine.cut_off:
             kind = self._rng.choices(self._kinds, self._weights)[0]
             self._world.record.faults[kind.__name__] += 1
             kind(machine)
@@ -78,6 +76,50 @@ class Faults:
     def crash(self, machine: Machine) -> None:
         """The engine is killed and comes back."""
         machine.crash(self._rng.randint(*RESTART_MS), self._rng.randint(*ALARM_MS))
+
+    def segfault(self, machine: Machine) -> None:
+        """The engine crashes for no reason, which looks as if one of its tasks had done it."""
+        machine.crash(self._rng.randint(*RESTART_MS), self._rng.randint(*ALARM_MS), ENGINE_CRASHED)
+
+    def wedge(self, machine: Machine) -> None:
+        """The engine stands still; its agent notices."""
+        if machine.condition is Condition.READY:
+            machine.wedge(self._rng.randint(*WEDGED_MS), self._rng.randint(*RESTART_MS))
+
+    def partition(self, machine: Machine) -> None:
+        """The network to one machine is gone for a while."""
+        machine.partition(self._rng.randint(*PARTITION_MS))
+
+    def pause(self, machine: Machine) -> None:
+        """A machine stands still and goes on later as if nothing had been."""
+        machine.pause(self._rng.randint(*PAUSE_MS))
+
+    def late(self, machine: Machine) -> None:
+        """A report is overtaken by newer ones."""
+        report = WorkerWaggled(
+            machine.worker_id,
+            machine.condition is Condition.READY,
+            0.0,
+            NEED_MIB,
+            1.0,
+            machine.engine_pid,
+            machine.offered_slots,
+        )
+        delay_ms = self._rng.randint(*LATE_MS)
+
+        def arrive() -> None:
+            # It may say that the worker still starts, and those have to report often.
+            self._world.trouble(machine.worker_id)
+            self._world.crowd.outdated += machine.engine_pid != report.engine_pid
+            self._world.tell(report)
+
+        self._world.clock.after(delay_ms, arrive)
+
+    def ghost(self, machine: Machine) -> None:
+        """A request that was on its way to the machine for long arrives at last; nobody waits for its answer."""
+        sent = [(stream, shown) for stream, shown in self._world.sent if stream.worker_id == machine.worker_id]
+        if sent:
+            machine.haunt(*self._rng.choice(sent))
 
     def exit(self, machine: Machine) -> None:
         """The process is killed for good; the news come in either order."""
@@ -94,6 +136,7 @@ class Faults:
     def stall(self, machine: Machine) -> None:
         """Waggles are late while the work goes on."""
         machine.stall_ms = self._rng.randint(*STALL_MS)
+        self._world.trouble(machine.worker_id)
 
     def flap(self, machine: Machine) -> None:
         """The agent introduces itself again without need."""
@@ -111,10 +154,11 @@ class Faults:
 
     def hiccup(self, machine: Machine) -> None:
         """One connection is lost."""
-        if machine.streams:
-            stream = min(machine.streams, key=lambda stream: stream.request.task.task_id)
+        streams = [execution.stream for execution in machine.running if execution.stream is not None]
+        if streams:
+            stream = min(streams, key=lambda stream: stream.request.task.task_id)
             machine.drop(stream)
-            self._world.cut(stream)
+            self._world.cut(stream, "stream_cut")
 
     def echo(self, _machine: Machine) -> None:
         """An old fact is told again."""
@@ -131,4 +175,4 @@ class Faults:
         return lambda: self._world.tell(event)
 
     def _gap_ms(self) -> float:
-        return self._rng.expovariate(len(self._world.standing) / FAULT_EVERY_MS)
+        return self._rng.expovariate(len(self._world.standing) / self._world.setting.fault_every_ms)

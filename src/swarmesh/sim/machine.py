@@ -1,73 +1,52 @@
-"""A virtual worker: its speed, its streams, its waggles, and the ways in which it fails."""
+"""A virtual worker: its speed, its token logs, its waggles, and the ways in which it fails."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from swarmesh.core.events import Event, WorkerAlarmed, WorkerRegistered, WorkerWaggled
-from swarmesh.core.ids import HostName, ModelName, WorkerId
-from swarmesh.sim.clock import Action, Clock
-from swarmesh.sim.workload import Request
+from swarmesh.core.ids import HostName, ModelName, TaskId, WorkerId
+from swarmesh.core.poison import ENGINE_CRASHED
+from swarmesh.sim.answer import continuation
+from swarmesh.sim.clock import Action
+from swarmesh.sim.execution import Execution, Stream
+from swarmesh.sim.surroundings import SILENT, Condition, Surroundings
 
-NEVER_MS: Final = 1 << 60
 PREFILL_TOKENS_PER_S: Final = 600
 DECODE_TOKENS_PER_S: Final = 30
 """Medians; one machine is easily three times as fast as another."""
 SPEED_SIGMA: Final = 0.5
-SLOTS: Final = (1, 2, 4, 8)
 LOADING_MS: Final = (1_000, 20_000)
 NEED_MIB: Final = 4_000
 ALARM_MS: Final = (20, 500)
 """Until the agent notices that its engine is dead and the queen hears of it."""
-
-
-class Condition(StrEnum):
-    """What a machine is really doing, whatever the swarm believes."""
-
-    OFF = "off"
-    LOADING = "loading"
-    READY = "ready"
-    HUNG = "hung"
-
-
-@dataclass(slots=True, eq=False)
-class Stream:
-    """One attempt at a request on one machine.
-
-    Attributes:
-        first_token_ms: When its first token reaches the client; `NEVER_MS` while that is not to be.
-    """
-
-    request: Request
-    attempt: int
-    worker_id: WorkerId
-    first_token_ms: int = NEVER_MS
-
-
-class World(Protocol):
-    """What a machine can reach of the world around it."""
-
-    clock: Clock
-
-    def tell(self, event: Event) -> None:
-        """Let the queen know a fact."""
-
-    def asked_interval_ms(self, worker_id: WorkerId) -> int | None:
-        """The queen's answer to a waggle; None asks for a registration."""
-
-    def finish(self, stream: Stream) -> None:
-        """The stream reached its end mark."""
-
-    def cut(self, stream: Stream) -> None:
-        """The stream's connection closed without an end mark."""
+RESTART_MS: Final = (500, 15_000)
+LINGER_MS: Final = 600_000
+"""How long a durable task goes on with nobody listening."""
+LOGS_MAX: Final = 256
+RETRY_MS: Final = 5_000
+"""Between two waggles while nobody answers."""
+ENGINE_DIED: Final = "engine_died"
+ENGINE_STUCK: Final = "engine_stuck"
 
 
 @dataclass(slots=True, eq=False)
 class Machine:
-    """One worker process and the engine it owns."""
+    """One worker process and the engine it owns.
+
+    Attributes:
+        offered_slots: What it tells the queen; may differ from what it has.
+        ended: It will not start again.
+        cut_off: Its network is gone.
+        outage: Rises whenever it falls silent and whenever it can be heard again.
+        stall_ms: How late the next waggle is.
+        epoch: The highest life of a queen it has heard of.
+        life: Rises with every start of the process.
+        engine_pid: Another one after each start of the engine.
+        logs: What it knows of tasks, those that run and those that are over.
+    """
 
     worker_id: WorkerId
     model: ModelName
@@ -76,12 +55,30 @@ class Machine:
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
     loading_ms: int
-    world: World
+    rng: Random
+    world: Surroundings
     condition: Condition = Condition.OFF
-    stall_ms: int = 0
     offered_slots: int = 0
-    streams: set[Stream] = field(default_factory=set)
-    _life: int = 0
+    ended: bool = False
+    cut_off: bool = False
+    outage: int = 0
+    stall_ms: int = 0
+    epoch: int = 0
+    engine_pid: int = 0
+    logs: dict[TaskId, Execution] = field(default_factory=dict)
+    life: int = 0
+    _resumes_as: Condition = Condition.READY
+    _missed: list[Action] = field(default_factory=list)
+
+    @property
+    def silent(self) -> bool:
+        """Nothing that it sends gets through."""
+        return self.cut_off or self.condition in SILENT
+
+    @property
+    def running(self) -> list[Execution]:
+        """What the engine works on, in the order of its beginning."""
+        return [execution for execution in self.logs.values() if not execution.over]
 
     def service_ms(self, prompt_tokens: float, output_tokens: float) -> float:
         """How long a stream of that size takes here."""
@@ -89,104 +86,305 @@ class Machine:
 
     def boot(self) -> None:
         """Start the process: it registers, loads its model and waggles from now on."""
-        self._life += 1
+        self.life += 1
+        self.epoch = 0
+        self.logs.clear()
         self._load(self.loading_ms)
         self.register()
         self._waggle_later()
 
     def register(self) -> None:
         """Introduce itself to the queen, for the first time or again."""
+        if self.condition is Condition.OFF or self.silent:
+            return
         ready = self.condition is Condition.READY
-        where = f"unix:/{self.worker_id}"
+        where, slots = f"unix:/{self.worker_id}", self.offered_slots
         self.world.tell(
-            WorkerRegistered(self.worker_id, self.model, "cpu", self.host, where, self.offered_slots, ready)
+            WorkerRegistered(
+                self.worker_id, self.model, "cpu", self.host, where, slots, ready, engine_pid=self.engine_pid
+            )
         )
 
-    def accept(self, stream: Stream) -> None:
-        """Run a stream; one that is not ready refuses the connection, a hung one never answers."""
-        if self.condition is Condition.HUNG:
-            self.streams.add(stream)
-        elif self.condition is not Condition.READY:
-            self.world.cut(stream)
-        else:
-            self.streams.add(stream)
-            request = stream.request
-            first_ms = self.service_ms(request.prompt_tokens, 1)
-            stream.first_token_ms = self.world.clock.now_ms + round(first_ms)
-            total_ms = self.service_ms(request.prompt_tokens, request.output_tokens)
-            self.world.clock.after(total_ms, lambda: self._finished(stream))
+    def execute(self, stream: Stream, shown: bytes) -> None:
+        """Run a task from where it stands; one that is not ready refuses the connection, a wedged one never answers."""
+        if not self._admits(stream):
+            self.world.cut(stream, "stale")
+            return
+        if self.condition not in (Condition.READY, Condition.WEDGED):
+            self.world.cut(stream, "refused")
+            return
+        request = stream.request
+        before = self.logs.pop(request.task.task_id, None)
+        if before is not None:
+            before.end(self.world.clock.now_ms)
+        tokens = continuation(request.answer, shown)
+        doom = request.crashes_at
+        execution = Execution(
+            request=request,
+            epoch=stream.epoch,
+            attempt=stream.attempt,
+            first_seq=len(shown) + 1,
+            tokens=tokens if doom is None else tokens[: max(0, doom - len(shown))],
+            first_ms=self.world.clock.now_ms + self.service_ms(request.prompt_tokens + len(shown), 1),
+            step_ms=1_000 / self.decode_tokens_per_s,
+            crashes=doom is not None,
+        )
+        self._make_room()
+        self.logs[request.task.task_id] = execution
+        self._listen(stream, execution)
+        if self.condition is Condition.WEDGED:
+            execution.freeze(self.world.clock.now_ms)
+        self._plan(execution)
+
+    def haunt(self, sent: Stream, shown: bytes) -> None:
+        """A request arrives again, or at last, whose sender does not wait for the answer any more."""
+        if self.condition is Condition.READY and not self.silent:
+            late = Stream(sent.request, sent.epoch, sent.attempt, sent.worker_id)
+            self.execute(late, shown)
+            self.drop(late)
+
+    def attach(self, stream: Stream, after: int) -> bool:
+        """Send what the log of a task has after a number, and what follows; False when it has no such place."""
+        execution = self.logs.get(stream.request.task.task_id)
+        if execution is None or not self._admits(stream):
+            return False
+        taken = after - (execution.first_seq - 1)
+        if not 0 <= taken <= execution.produced(self.world.clock.now_ms):
+            return False
+        execution.epoch, execution.attempt = stream.epoch, stream.attempt
+        stream.taken = taken
+        self._listen(stream, execution)
+        if execution.over:
+            self._deliver_end(execution)
+        return True
 
     def drop(self, stream: Stream) -> None:
-        """The connection is closed from the other side; the slot is free at once."""
-        self.streams.discard(stream)
+        """The connection is closed from the other side, if that can be heard; the slot is free at once."""
+        execution = stream.execution
+        if execution is not None and execution.stream is stream and not self.silent:
+            execution.stream = None
+            execution.end(self.world.clock.now_ms, "cancelled")
 
-    def crash(self, restart_ms: int, alarm_ms: int) -> None:
+    def lose_queen(self) -> None:
+        """Her connections are gone: durable tasks go on alone for a while, others end."""
+        if self.silent:
+            return
+        for execution in self.running:
+            if execution.stream is not None:
+                self._lost_listener(execution, execution.stream)
+
+    def crash(self, restart_ms: int, alarm_ms: int, code: str = ENGINE_DIED, culprit: TaskId | None = None) -> None:
         """The engine dies; the agent cries for help and starts it again."""
-        self._lose_streams()
+        seen = [] if self.silent else [execution.request.task.task_id for execution in self.running]
+        self.world.crashed(self.worker_id, code, culprit, seen)
+        self.lose_streams(code)
         self._load(restart_ms)
-        alarm = WorkerAlarmed(self.worker_id, "engine_died", "signal 9", returning=True)
-        self._later(alarm_ms, lambda: self.world.tell(alarm))
+        alarm = WorkerAlarmed(self.worker_id, code, "it ended", returning=True)
+        self._later(alarm_ms, lambda: self._send(alarm))
+
+    def wedge(self, noticed_ms: int, restart_ms: int) -> None:
+        """The engine stands still until the agent kills it."""
+        self.condition = Condition.WEDGED
+        for execution in self.running:
+            execution.freeze(self.world.clock.now_ms)
+        pid = self.engine_pid
+        self._later(noticed_ms, lambda: self.crash(restart_ms, 0, ENGINE_STUCK) if pid == self.engine_pid else None)
 
     def end(self) -> None:
         """The whole process is gone, now and for good."""
-        self._life += 1
-        self.condition = Condition.OFF
-        self._lose_streams()
+        self.life += 1
+        self._missed.clear()
+        self.condition, self.ended = Condition.OFF, True
+        self.lose_streams("rustbee_exited")
 
     def hang(self, wake_ms: int) -> None:
         """Fall silent without closing anything; after ``wake_ms`` the process is started anew."""
-        self._life += 1
-        self.condition = Condition.HUNG
-        for stream in self.streams:
-            if stream.first_token_ms > self.world.clock.now_ms:
-                stream.first_token_ms = NEVER_MS
+        self.life += 1
+        self._still(Condition.HUNG)
         self._later(wake_ms, self._wake)
 
+    def pause(self, wake_ms: int) -> None:
+        """Stand still, then go on as if nothing had been."""
+        self._resumes_as = self.condition
+        self._still(Condition.PAUSED)
+        life = self.life
+        self.world.clock.after(wake_ms, lambda: self._resume() if life == self.life else None)
+
+    def partition(self, heal_ms: int) -> None:
+        """Work on where nobody hears it."""
+        self.cut_off = True
+        self.world.fell_silent(self)
+        self.world.clock.after(heal_ms, self._heal)
+
+    def lose_streams(self, code: str) -> None:
+        """Every task ends where it stands; who listens sees the connection close, if that can be heard."""
+        for execution in self.running:
+            execution.end(self.world.clock.now_ms, code)
+            if execution.stream is not None and not self.silent:
+                self.world.cut(execution.stream, code)
+
+    def waggle_now(self) -> None:
+        """Report."""
+        load_ratio = min(1.0, len(self.running) / max(1, self.offered_slots))
+        ready = self.condition is Condition.READY
+        report = WorkerWaggled(self.worker_id, ready, load_ratio, NEED_MIB, 1.0, self.engine_pid, self.offered_slots)
+        if self.world.waggle(self, report) is None:
+            self.register()
+
+    def _still(self, condition: Condition) -> None:
+        was_silent = self.silent
+        self.condition = condition
+        for execution in self.running:
+            execution.freeze(self.world.clock.now_ms)
+        if not was_silent:
+            self.world.fell_silent(self)
+
     def _wake(self) -> None:
-        self._lose_streams()
+        # Its sockets close with the process.
+        for execution in self.running:
+            execution.end(self.world.clock.now_ms, "rustbee_exited")
+        self.condition = Condition.OFF
+        self._heard()
         self.boot()
+
+    def _resume(self) -> None:
+        self.condition = self._resumes_as
+        for execution in self.running:
+            if self.condition is not Condition.WEDGED:
+                execution.thaw(self.world.clock.now_ms)
+                self._plan(execution)
+        missed, self._missed = self._missed, []
+        self._heard()
+        for action in missed:
+            action()
+
+    def _heal(self) -> None:
+        if self.cut_off:
+            self.cut_off = False
+            self._heard()
+            if self.condition not in (Condition.OFF, *SILENT):
+                self.waggle_now()
+
+    def _heard(self) -> None:
+        if self.silent:
+            return
+        self.world.heard_again(self)
+        for execution in list(self.logs.values()):
+            stream = execution.stream
+            if stream is None:
+                continue
+            if stream.closed or stream.dead:
+                self._lost_listener(execution, stream)
+            elif execution.over:
+                self._deliver_end(execution)
+
+    def _lost_listener(self, execution: Execution, stream: Stream) -> None:
+        execution.stream = None
+        if execution.over:
+            return
+        if execution.request.task.durable and not stream.closed:
+            self._linger(execution)
+        else:
+            execution.end(self.world.clock.now_ms, "cancelled")
+
+    def _linger(self, execution: Execution) -> None:
+        def give_up() -> None:
+            if execution.stream is None and not execution.over:
+                execution.end(self.world.clock.now_ms, "cancelled")
+
+        self._later(LINGER_MS, give_up)
+
+    def _admits(self, stream: Stream) -> bool:
+        """Fences: nothing from an earlier queen, and no earlier attempt at a task that is known."""
+        if stream.epoch < self.epoch:
+            return False
+        self.epoch = stream.epoch
+        known = self.logs.get(stream.request.task.task_id)
+        return known is None or (stream.epoch, stream.attempt) > (known.epoch, known.attempt)
+
+    def _listen(self, stream: Stream, execution: Execution) -> None:
+        stream.execution = execution
+        execution.stream = stream
+        self.world.accepted(self, stream)
+
+    def _plan(self, execution: Execution) -> None:
+        if execution.still_ms is not None:
+            return
+        execution.plan += 1
+        plan = execution.plan
+        delay_ms = execution.due_ms - self.world.clock.now_ms
+        self.world.clock.after(delay_ms, lambda: self._due(execution) if plan == execution.plan else None)
+
+    def _due(self, execution: Execution) -> None:
+        if execution.over or execution.still_ms is not None:
+            return
+        if execution.crashes:
+            seen = execution.stream is not None and not self.silent
+            culprit = execution.request.task.task_id if seen else None
+            self.crash(self.rng.randint(*RESTART_MS), self.rng.randint(*ALARM_MS), ENGINE_CRASHED, culprit)
+            return
+        execution.end(self.world.clock.now_ms)
+        self._deliver_end(execution)
+
+    def _deliver_end(self, execution: Execution) -> None:
+        if execution.stream is None or self.silent:
+            return
+        if execution.code:
+            self.world.cut(execution.stream, execution.code)
+        else:
+            self.world.finish(execution.stream)
 
     def _load(self, loading_ms: int) -> None:
         self.condition = Condition.LOADING
-        self._later(loading_ms, self._loaded)
+        self.engine_pid += 1
+        pid = self.engine_pid
+        self._later(loading_ms, lambda: self._loaded() if pid == self.engine_pid else None)
 
     def _loaded(self) -> None:
-        self.condition = Condition.READY
+        if self.condition is Condition.LOADING:
+            self.condition = Condition.READY
 
-    def _lose_streams(self) -> None:
-        lost = sorted(self.streams, key=lambda stream: stream.request.task.task_id)
-        self.streams.clear()
-        for stream in lost:
-            self.world.cut(stream)
-
-    def _finished(self, stream: Stream) -> None:
-        if stream in self.streams and self.condition is Condition.READY:
-            self.streams.remove(stream)
-            self.world.finish(stream)
+    def _make_room(self) -> None:
+        over = [task_id for task_id, execution in self.logs.items() if execution.over]
+        for task_id in over[: max(0, len(over) - LOGS_MAX + 1)]:
+            del self.logs[task_id]
 
     def _waggle_later(self) -> None:
-        interval_ms = self.world.asked_interval_ms(self.worker_id)
+        interval_ms = self.world.waggle(self, None)
         if interval_ms is None:
             self.register()
-            interval_ms = self.world.asked_interval_ms(self.worker_id) or 0
+            interval_ms = self.world.waggle(self, None)
         stall_ms, self.stall_ms = self.stall_ms, 0
-        self._later(interval_ms + stall_ms, self._waggle)
+        self._later((RETRY_MS if interval_ms is None else interval_ms) + stall_ms, self._waggle)
 
     def _waggle(self) -> None:
-        load_ratio = min(1.0, len(self.streams) / max(1, self.offered_slots))
-        ready = self.condition is Condition.READY
-        self.world.tell(WorkerWaggled(self.worker_id, ready, load_ratio, NEED_MIB, 1.0, 1, self.offered_slots))
+        self.waggle_now()
         self._waggle_later()
 
+    def _send(self, event: Event) -> None:
+        if not self.silent:
+            self.world.tell(event)
+
     def _later(self, delay_ms: float, action: Action) -> None:
-        # What an earlier life had planned does not happen in the next one.
-        life = self._life
-        self.world.clock.after(delay_ms, lambda: action() if life == self._life else None)
+        # What an earlier life had planned does not happen in the next one; what a paused one had planned, late.
+        life = self.life
+
+        def act() -> None:
+            if life != self.life:
+                return
+            if self.condition is Condition.PAUSED:
+                self._missed.append(act)
+            else:
+                action()
+
+        self.world.clock.after(delay_ms, act)
 
 
-def draw_machine(rng: Random, world: World, worker_id: WorkerId, model: ModelName, host: HostName) -> Machine:
+def draw_machine(
+    rng: Random, world: Surroundings, worker_id: WorkerId, model: ModelName, host: HostName, sizes: tuple[int, ...]
+) -> Machine:
     """A machine of random size and speed."""
-    slots = rng.choice(SLOTS)
+    slots = rng.choice(sizes)
     return Machine(
         worker_id=worker_id,
         model=model,
@@ -196,5 +394,6 @@ def draw_machine(rng: Random, world: World, worker_id: WorkerId, model: ModelNam
         prefill_tokens_per_s=PREFILL_TOKENS_PER_S * rng.lognormvariate(0.0, SPEED_SIGMA),
         decode_tokens_per_s=DECODE_TOKENS_PER_S * rng.lognormvariate(0.0, SPEED_SIGMA),
         loading_ms=rng.randint(*LOADING_MS),
+        rng=Random(f"{worker_id}/{slots}"),
         world=world,
     )

@@ -7,8 +7,12 @@ from collections import Counter
 
 import msgspec
 
-from swarmesh.core.commands import Command
+from swarmesh.core.commands import Command, PreemptStream
 from swarmesh.core.events import Event
+from swarmesh.core.task import TaskStatus
+from swarmesh.sim.checkers import demand
+from swarmesh.sim.client import Client
+from swarmesh.sim.execution import Stream
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +25,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         queue_ms_p50: Median wait of tasks that ran, from submission to their first start.
         first_token_ms_mean: From submission to the first token, of tasks that were done.
         failed: Tasks that failed, by error code.
+        vanished: Streams of plain clients that ended with a queen.
+        lost: Tasks that a disk forgot which had lied.
+        misjudged: Innocent tasks that were taken for poison because two engines crashed under them.
+        tokens: Shown to clients or kept for them.
+        preemptions: Slots taken by more urgent tasks.
+        lives: Queens that reigned.
         faults: What befell the world, by kind.
         trace: Hash of every event and command in order.
     """
@@ -33,6 +43,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     cancelled: int
     failed: dict[str, int]
+    vanished: int
+    lost: int
+    misjudged: int
+    tokens: int
+    preemptions: int
+    lives: int
     starts: int
     moves: int
     queue_depth_max: int
@@ -60,6 +76,12 @@ class Record:
         self.submitted = 0
         self.done = 0
         self.cancelled = 0
+        self.vanished = 0
+        self.lost = 0
+        self.misjudged = 0
+        self.tokens = 0
+        self.preemptions = 0
+        self.lives = 1
         self.starts = 0
         self.moves = 0
         self.queue_depth_max = 0
@@ -72,8 +94,38 @@ class Record:
     def told(self, event: Event, commands: list[Command], now_ms: int, queue_depth: int) -> None:
         """Take one decision of the core down."""
         self.events += 1
+        self.preemptions += sum(isinstance(command, PreemptStream) for command in commands)
         self.queue_depth_max = max(self.queue_depth_max, queue_depth)
         self._trace.update(f"{now_ms} {event!r} {commands!r}\n".encode())
+
+    def started(self, stream: Stream, queue_ms: int) -> None:
+        """An attempt begins."""
+        if stream.attempt == 1:
+            self.queue_ms.append(queue_ms)
+        self.starts += 1
+        self.moves += stream.attempt > 1
+
+    def ended(self, client: Client, status: TaskStatus, code: str) -> None:
+        """A client knows how its task ended."""
+        match status:
+            case TaskStatus.DONE:
+                self.done += 1
+                self.tokens += len(client.request.answer)
+                if client.first_ms is not None:
+                    self.first_token_ms.append(client.first_ms - client.request.submitted_ms)
+            case TaskStatus.CANCELLED:
+                self.cancelled += 1
+            case _:
+                self.failed[code] += 1
+
+    def check_ends(self) -> None:
+        """Every request came to one end.
+
+        Raises:
+            InvariantBrokenError: The counts differ.
+        """
+        ends = self.done + self.cancelled + self.failed.total() + self.vanished + self.lost
+        demand(ends == self.submitted, "{} tasks had {} ends", self.submitted, ends)
 
     def result(self, seed: int, workers: int, virtual_ms: int) -> Result:
         """Everything gathered so far."""
@@ -87,6 +139,12 @@ class Record:
             done=self.done,
             cancelled=self.cancelled,
             failed=dict(sorted(self.failed.items())),
+            vanished=self.vanished,
+            lost=self.lost,
+            misjudged=self.misjudged,
+            tokens=self.tokens,
+            preemptions=self.preemptions,
+            lives=self.lives,
             starts=self.starts,
             moves=self.moves,
             queue_depth_max=self.queue_depth_max,

@@ -12,11 +12,12 @@ from swarmesh.core.commands import (
     Command,
     FailTask,
     ForgetWorker,
+    PreemptStream,
+    RaiseAlarm,
     SpawnWorker,
     StartStream,
     StopWorker,
 )
-from swarmesh.core.dispatch import MOVES_MAX
 from swarmesh.core.events import (
     Event,
     HostProbed,
@@ -30,18 +31,28 @@ from swarmesh.core.events import (
     WorkerRegistered,
     WorkerWaggled,
 )
-from swarmesh.core.ids import Blame, HostName, KeyId, Priority, TaskId, WorkerId
+from swarmesh.core.fleet import Worker
+from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.preemption import PREEMPTED_MS_MAX, PREEMPTIONS_MAX
+from swarmesh.core.refusals import MOVES_MAX
 from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import Task, TaskStatus
 from swarmesh.sim.checkers import (
     SERVING,
+    WAITING,
     check_books,
     check_memory,
+    check_nobody_gives_way,
     check_not_idle,
     check_order,
     check_queue,
     demand,
+    is_kept_from,
 )
+from swarmesh.sim.deaths import Deaths
+
+OVERDUE_SLACK_MS = 2_000
+"""Until a tick has looked at a preempted task that waited too long."""
 
 
 @dataclass(slots=True)
@@ -50,16 +61,22 @@ class Followed:
 
     Attributes:
         breaking: The core asked for the present stream to be broken, so the worker's books may lack it already.
+        moves: How often a worker failed it.
         failed_on: Known workers whose streams broke by their own fault, with how often each had reported ready then.
-        forgave: One of them reported again and was given the task once more.
+        barred: Those of them that would answer the same again.
+        preempted_ms: When its slot was taken; None while nobody has, or once it runs again.
     """
 
     priority: Priority
+    resumable: bool = False
     attempt: int = 0
     worker_id: WorkerId | None = None
     breaking: bool = False
+    moves: int = 0
     failed_on: dict[WorkerId, int] = field(default_factory=dict)
-    forgave: bool = False
+    barred: set[WorkerId] = field(default_factory=set)
+    preemptions: int = 0
+    preempted_ms: int | None = None
 
 
 class Watch:
@@ -70,7 +87,7 @@ class Watch:
         outcomes: How many tasks came to each end, by status.
     """
 
-    def __init__(self, swarm: Swarm) -> None:
+    def __init__(self, swarm: Swarm, *, amnesty_until_ms: int = 0) -> None:
         self.open: dict[TaskId, Followed] = {}
         self.outcomes: Counter[TaskStatus] = Counter()
         self._swarm = swarm
@@ -78,7 +95,13 @@ class Watch:
         self._hosts: set[HostName] = set()
         self._ready: set[WorkerId] = set()
         self._reports: Counter[WorkerId] = Counter()
+        self._deaths = Deaths(swarm, amnesty_until_ms)
+        self._preempted: set[TaskId] = set()
         self._now_ms = 0
+
+    def before(self, event: Event) -> None:
+        """Remember what the event is going to change."""
+        self._deaths.before(event)
 
     def step(self, event: Event, commands: list[Command], now_ms: int) -> None:
         """Check what one event changed.
@@ -90,8 +113,10 @@ class Watch:
         self._now_ms = now_ms
         touched = [*self._worker_of(event), *_named(event, commands, "worker_id")]
         self._follow_event(event)
+        self._deaths.after(event)
         for command in commands:
             self._follow_command(command)
+        self._check_heads([command.task_id for command in commands if isinstance(command, PreemptStream)])
         for task_id in _named(event, commands, "task_id"):
             task, is_open = self._swarm.dispatcher.tasks.get(task_id), task_id in self.open
             demand((task is not None) == is_open, "{} is open by history: {}, by the core: {}", task_id, is_open, task)
@@ -102,6 +127,8 @@ class Watch:
             if worker is not None:
                 check_books(self._swarm, worker)
                 check_not_idle(self._swarm, worker)
+        for model in self._models_of(touched):
+            check_nobody_gives_way(self._swarm, model)
         if isinstance(event, TaskSubmitted):
             self._check_rightly_queued(event.task_id)
 
@@ -121,6 +148,8 @@ class Watch:
         for worker in swarm.fleet:
             check_books(swarm, worker)
             check_not_idle(swarm, worker)
+        for model in swarm.fleet.models():
+            check_nobody_gives_way(swarm, model)
         check_queue(swarm, self._keys)
         check_memory(swarm, self._hosts)
 
@@ -135,17 +164,30 @@ class Watch:
         for worker in self._swarm.fleet:
             demand(not worker.running, "{} still holds {}", worker.worker_id, list(worker.running))
 
+    def order_kept(self, submitted: list[TaskId]) -> None:
+        """Check that tasks which never ran wait in this order, band by band.
+
+        Raises:
+            InvariantBrokenError: One was overtaken.
+        """
+        place = {task_id: number for number, task_id in enumerate(submitted)}
+        for model in {task.model for task in self._swarm.dispatcher.tasks.values()}:
+            for band in Priority:
+                waiting = self._swarm.dispatcher.queue.waiting(model)
+                order = [place[task.task_id] for task in waiting if task.band is band and task.task_id in place]
+                demand(order == sorted(order), "{} tasks of {} wait in the order {}", band, model, order)
+
     def _follow_event(self, event: Event) -> None:
         match event:
             case TaskSubmitted():
-                self.open[event.task_id] = Followed(event.priority)
+                self.open[event.task_id] = Followed(event.priority, event.resumable, event.attempts)
                 self._keys.add(event.key_id)
             case StreamEnded():
                 if self._speaks(event.task_id, event.attempt):
                     self._over(event.task_id, TaskStatus.DONE)
             case StreamBroke():
                 if self._speaks(event.task_id, event.attempt):
-                    self._broke(self.open[event.task_id], event.blame)
+                    self._broke(self.open[event.task_id], event)
             case TaskCancelled():
                 # The stream is still there while the command that ends it is on its way.
                 if event.task_id in self.open:
@@ -166,7 +208,6 @@ class Watch:
                 pass
 
     def _follow_command(self, command: Command) -> None:
-        fleet = self._swarm.fleet
         match command:
             case StartStream():
                 self._started(command)
@@ -176,6 +217,8 @@ class Watch:
                 demand(speaks, "{} breaks a stream that is not there: {}", command, task)
                 if task is not None:
                     task.breaking = True
+            case PreemptStream():
+                self._gave_way(command)
             case CancelStream():
                 demand(command.task_id not in self.open, "{} stops a stream that somebody waits for", command)
             case FailTask():
@@ -184,6 +227,14 @@ class Watch:
                     task is not None and not task.worker_id, "{} ends a task that runs or is over: {}", command, task
                 )
                 self._over(command.task_id, TaskStatus.FAILED)
+            case RaiseAlarm():
+                self._deaths.declared(command, self._now_ms)
+            case _:
+                self._follow_order(command)
+
+    def _follow_order(self, command: Command) -> None:
+        fleet = self._swarm.fleet
+        match command:
             case SpawnWorker():
                 demand(command.worker_id in fleet, "{} starts a worker nobody knows", command)
             case StopWorker():
@@ -203,26 +254,76 @@ class Watch:
             return
         demand(worker.status in SERVING and not worker.stop_at_ms, "{} goes to {}", command, worker)
         demand(command.worker_id in self._ready, "{} goes to a worker that is not ready: {}", command, worker)
+        demand(not self._deaths.is_silent(command.worker_id), "{} goes to a silent worker", command)
         demand(worker.model == command.model, "{} goes to a worker of {}", command, worker.model)
         demand(len(worker.running) <= worker.slots, "{} is given more than its slots hold: {}", command, worker)
-        demand(command.attempt > task.attempt, "{} follows attempt {}", command, task.attempt)
-        demand(command.attempt <= MOVES_MAX + 1, "{} moves the task more than {} times", command, MOVES_MAX)
+        demand(command.attempt == task.attempt + 1, "{} follows attempt {}", command, task.attempt)
+        demand(task.moves <= MOVES_MAX, "{} moves the task more than {} times", command, MOVES_MAX)
+        demand(command.worker_id not in task.barred, "{} goes where the answer will be the same again", command)
         if command.worker_id in task.failed_on:
-            reported_since = self._reports[command.worker_id] > task.failed_on[command.worker_id]
-            demand(reported_since and not task.forgave, "{} goes where the task failed before", command)
-            task.forgave = True
-        check_order(self._swarm, command, task.priority)
+            self._check_return(command, task)
+        check_order(self._swarm, command)
+        self._check_overdue(command, worker)
         task.attempt, task.worker_id, task.breaking = command.attempt, command.worker_id, False
+        task.preempted_ms = None
+        self._preempted.discard(command.task_id)
 
-    def _broke(self, task: Followed, blame: Blame) -> None:
+    def _check_return(self, command: StartStream, task: Followed) -> None:
+        reported_since = self._reports[command.worker_id] > task.failed_on[command.worker_id]
+        owners = self._swarm.fleet.of_model(command.model).values()
+        others = [worker.worker_id for worker in owners if worker.may_serve and worker.worker_id not in task.failed_on]
+        demand(reported_since or not others, "{} goes where the task failed before; left are {}", command, others)
+
+    def _check_overdue(self, command: StartStream, worker: Worker) -> None:
+        """Whoever waits too long for a slot that was taken from it gets the next one that it can use."""
+        started = self._swarm.dispatcher.tasks.get(command.task_id)
+        since_ms = self._now_ms - PREEMPTED_MS_MAX - OVERDUE_SLACK_MS
+        if started is None or started.band is Priority.HIGH:
+            return
+        for task_id in self._preempted:
+            task = self._swarm.dispatcher.tasks.get(task_id)
+            taken_ms = self.open[task_id].preempted_ms
+            if task is None or task.model != command.model or taken_ms is None or taken_ms > since_ms:
+                continue
+            kept = is_kept_from(task, worker, but=started)
+            demand(kept or task_id == command.task_id, "{} passes {}, preempted too long ago", command, task_id)
+
+    def _gave_way(self, command: PreemptStream) -> None:
+        task = self.open.get(command.task_id)
+        speaks = self._speaks(command.task_id, command.attempt)
+        demand(speaks, "{} takes the slot of a task that has none: {}", command, task)
+        if task is None:
+            return
+        demand(task.priority is Priority.LOW and task.resumable, "{} takes the slot of {}", command, task)
+        demand(task.preemptions < PREEMPTIONS_MAX, "{} preempts more than {} times", command, PREEMPTIONS_MAX)
+        task.worker_id = None
+        task.preemptions += 1
+        task.preempted_ms = self._now_ms
+        self._preempted.add(command.task_id)
+
+    def _check_heads(self, preempted: list[TaskId]) -> None:
+        """Tasks that have just lost their slots stand at the head of their band, the last one first."""
+        for task_id in preempted:
+            task = self._swarm.dispatcher.tasks.get(task_id)
+            if task is None or task.status not in WAITING:
+                continue
+            line = [other for other in self._swarm.dispatcher.queue.waiting(task.model) if other.band is task.band]
+            heads = [other.task_id for other in line[: len(preempted)]]
+            demand(task_id in heads, "{} is preempted and stands behind {}", task_id, heads)
+
+    def _broke(self, task: Followed, event: StreamBroke) -> None:
+        task.moves += event.blame is Blame.WORKER
         # A worker that is forgotten by now has taken its record with it.
-        if task.worker_id is not None and blame is Blame.WORKER and task.worker_id in self._swarm.fleet:
+        if task.worker_id is not None and event.blame is Blame.WORKER and task.worker_id in self._swarm.fleet:
             task.failed_on[task.worker_id] = self._reports[task.worker_id]
+            if event.final:
+                task.barred.add(task.worker_id)
         task.worker_id = None
 
     def _check_place(self, task: Task) -> None:
         followed = self.open[task.task_id]
-        status = TaskStatus.RUNNING if followed.worker_id else TaskStatus.QUEUED
+        waits = TaskStatus.PREEMPTED if followed.preempted_ms is not None else TaskStatus.QUEUED
+        status = TaskStatus.RUNNING if followed.worker_id else waits
         by_history = (status, followed.worker_id, followed.attempt)
         demand(by_history == (task.status, task.worker_id, task.attempt), "by history {}, is {}", by_history, task)
         worker = self._swarm.fleet.get(task.worker_id) if task.worker_id else None
@@ -236,9 +337,14 @@ class Watch:
             return [worker_id] if worker_id else []
         return []
 
+    def _models_of(self, worker_ids: list[WorkerId]) -> list[ModelName]:
+        known = (self._swarm.fleet.get(worker_id) for worker_id in worker_ids)
+        return list(dict.fromkeys(worker.model for worker in known if worker is not None))
+
     def _check_rightly_queued(self, task_id: TaskId) -> None:
         task = self._swarm.dispatcher.tasks.get(task_id)
         if task is not None and task.status is TaskStatus.QUEUED:
+            check_nobody_gives_way(self._swarm, task.model)
             for worker in self._swarm.fleet.of_model(task.model).values():
                 check_not_idle(self._swarm, worker)
 
@@ -248,6 +354,7 @@ class Watch:
 
     def _over(self, task_id: TaskId, status: TaskStatus) -> None:
         del self.open[task_id]
+        self._preempted.discard(task_id)
         self.outcomes[status] += 1
 
 

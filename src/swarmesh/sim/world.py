@@ -1,57 +1,40 @@
-"""Drives one `Swarm` through a virtual world: machines, clients and faults make facts, commands become deeds."""
+"""A virtual world: machines, clients, a disk and a queen who may die; faults befall them, commands become deeds."""
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from random import Random
-from typing import Final, assert_never
+from typing import Final
 
-from swarmesh.core.commands import (
-    BreakStream,
-    CancelStream,
-    Command,
-    FailTask,
-    ForgetWorker,
-    RaiseAlarm,
-    RecordTask,
-    RefuseSpawn,
-    SpawnWorker,
-    StartStream,
-    StopWorker,
-)
+from swarmesh.core.commands import Command, RaiseAlarm
 from swarmesh.core.events import (
     Event,
     HostProbed,
     SpawnFailed,
     SpawnRequested,
-    StreamBroke,
-    StreamEnded,
-    TaskCancelled,
     Ticked,
     WorkerGone,
+    WorkerWaggled,
 )
 from swarmesh.core.ids import Blame, HostName, ModelName, TaskId, WorkerId
-from swarmesh.core.swarm import Swarm
-from swarmesh.core.task import TaskStatus
+from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.sim.checkers import InvariantBrokenError, demand
-from swarmesh.sim.clock import Clock
+from swarmesh.sim.client import Spokesmen
+from swarmesh.sim.clock import Action, Clock
+from swarmesh.sim.crowd import Crowd
+from swarmesh.sim.deaths import BY_SILENCE
+from swarmesh.sim.disk import VirtualDisk
+from swarmesh.sim.execution import Stream
 from swarmesh.sim.faults import Faults
-from swarmesh.sim.machine import NEED_MIB, Condition, Machine, Stream, draw_machine
+from swarmesh.sim.machine import NEED_MIB, Machine, draw_machine
+from swarmesh.sim.queen import VirtualQueen
+from swarmesh.sim.queen_faults import QueenFaults
 from swarmesh.sim.result import Record, Result
 from swarmesh.sim.scenario import Scenario
-from swarmesh.sim.watch import Watch
-from swarmesh.sim.workload import (
-    OUTPUT_SIGMA,
-    OUTPUT_TOKENS_MEDIAN,
-    PROMPT_SIGMA,
-    PROMPT_TOKENS_MEDIAN,
-    Request,
-    Workload,
-    mean_tokens,
-)
+from swarmesh.sim.surroundings import Condition
+from swarmesh.sim.workload import Workload, mean_request
 
-FULL_CHECK_EVERY: Final = 1_000
-"""Events between two looks at the whole state; what one event touched is looked at every time."""
 TICK_MS: Final = 1_000
 NETWORK_MS: Final = (1, 5)
 CLOSING_MS: Final = (0, 50)
@@ -59,20 +42,30 @@ CLOSING_MS: Final = (0, 50)
 STARTING_MS: Final = (300, 1_500)
 ENDING_MS: Final = (50, 2_000)
 REPLACING_MS: Final = (1_000, 30_000)
+LATE_ANSWER_SHARE: Final = 0.2
+"""Agents that a new queen does not reach at once."""
+LATE_ANSWER_MS: Final = (100, 20_000)
+GHOSTS: Final = 5
+"""Requests of a dead queen that reach their workers only after the next one has come."""
+GHOSTLY_MS: Final = (0, 5_000)
 START_FAILS_SHARE: Final = 0.05
 STOP_LOST_SHARE: Final = 0.1
 MACHINES_PER_HOST: Final = 4
 HOST_MIB: Final = 20_000
+TROUBLE_MS: Final = 400_000
+"""A worker that had trouble within this time may be declared dead for its silence."""
 CALM_MS_MAX: Final = 4 * 3_600_000
 """Virtual time within which every task must end once nothing new happens."""
 
 
 class VirtualWorld:
-    """One run. Attributes are for machines and faults; callers use `run`.
+    """One run. Attributes are for machines, the queen and faults; callers use `run`.
 
     Attributes:
+        queen: Who reigns; nobody between a crash and a restart.
         standing: One machine per place, the present one; those that ended for good are replaced.
-        streams: What the queen relays, by task.
+        crowd: The clients.
+        sent: The last requests to workers.
         calm: No new requests and no new trouble any more.
     """
 
@@ -80,18 +73,24 @@ class VirtualWorld:
         self.clock = Clock()
         self.record = Record()
         self.calm = False
-        self.swarm = Swarm()
-        self.streams: dict[TaskId, Stream] = {}
+        self.check = check
+        self.setting = scenario.setting
+        self.disk = VirtualDisk(self.clock, Random(f"{scenario.seed}/disk"), lies=self.setting.disk_lies)
+        self.spokesmen = Spokesmen()
+        self.sent: deque[tuple[Stream, bytes]] = deque(maxlen=64)
+        self._epoch = 1
+        self.queen: VirtualQueen | None = VirtualQueen(self, 1, check=check)
         self._scenario = scenario
-        self._watch = Watch(self.swarm) if check else None
-        self._requests: dict[TaskId, Request] = {}
         self._machines: dict[WorkerId, Machine] = {}
         self._place: dict[WorkerId, int] = {}
+        self._on_its_way: list[tuple[Machine, Action]] = []
+        self._troubled_ms: dict[WorkerId, int] = {}
         self._rng = Random(f"{scenario.seed}/world")
         self._made = 0
         self.standing = [self._draw(place) for place in range(scenario.workers)]
         self._faults = Faults(self, Random(f"{scenario.seed}/faults")) if scenario.faults else None
-        self._workload = self._make_workload()
+        self._queen_faults = QueenFaults(self, Random(f"{scenario.seed}/queen")) if scenario.faults else None
+        self.crowd = Crowd(self, self._make_workload(), Random(f"{scenario.seed}/crowd"))
 
     def run(self) -> Result:
         """Live through the scenario, then bring every task to its end.
@@ -107,40 +106,137 @@ class VirtualWorld:
             raise
         return self.record.result(self._scenario.seed, self._scenario.workers, self.clock.now_ms)
 
-    def tell(self, event: Event) -> None:
-        """Give the core one fact and do what it commands."""
-        now_ms = self.clock.now_ms
-        commands = self.swarm.handle(event, now_ms)
-        self.record.told(event, commands, now_ms, len(self.swarm.dispatcher.queue))
-        if self._watch is not None:
-            self._watch.step(event, commands, now_ms)
-            if self.record.events % FULL_CHECK_EVERY == 0:
-                self._watch.full()
+    # What the queen can do.
+
+    def started(self, stream: Stream, queue_ms: int) -> None:
+        """See `swarmesh.sim.queen.World`."""
+        self.record.started(stream, queue_ms)
+
+    def told(self, event: Event, commands: list[Command]) -> None:
+        """See `swarmesh.sim.queen.World`."""
+        queue = self.queen.swarm.dispatcher.queue if self.queen else ()
+        self.record.told(event, commands, self.clock.now_ms, len(queue))
         if self._faults is not None:
             self._faults.witness(event)
-        for command in commands:
-            self._execute(command)
 
-    def asked_interval_ms(self, worker_id: WorkerId) -> int | None:
-        """What the answer to a waggle would ask for; None when the worker is not known."""
-        worker = self.swarm.fleet.get(worker_id)
+    def send(self, queen: VirtualQueen, stream: Stream, shown: bytes, *, rejoins: bool) -> None:
+        """See `swarmesh.sim.queen.World`."""
+        self.sent.append((stream, shown))
+        arrive = partial(self._arrive_at_machine, queen, stream, shown, rejoins=rejoins)
+        self.clock.after(self._rng.randint(*NETWORK_MS), arrive)
+
+    def drop(self, stream: Stream) -> None:
+        """See `swarmesh.sim.queen.World`."""
+        self._machines[stream.worker_id].drop(stream)
+
+    def close_later(self, queen: VirtualQueen, stream: Stream, code: str, blame: Blame) -> None:
+        """See `swarmesh.sim.queen.World`."""
+        broke = partial(queen.broke, stream, code, blame)
+        self.clock.after(self._rng.randint(*CLOSING_MS), lambda: queen.soon(broke))
+
+    def start_worker(self, worker_id: WorkerId) -> None:
+        """See `swarmesh.sim.queen.World`."""
+        machine = self._machines[worker_id]
+        delay_ms = self._rng.randint(*STARTING_MS)
+        if self._scenario.faults and self._rng.random() < START_FAILS_SHARE:
+            self.clock.after(delay_ms, partial(self._fail_start, worker_id))
+        else:
+            self.clock.after(delay_ms, machine.boot)
+
+    def stop_worker(self, worker_id: WorkerId) -> None:
+        """See `swarmesh.sim.queen.World`."""
+        if self._scenario.faults and self._rng.random() < STOP_LOST_SHARE:
+            return
+        self._machines[worker_id].end()
+        self.clock.after(self._rng.randint(*ENDING_MS), partial(self.tell, WorkerGone(worker_id, "stopped")))
+
+    def strike_worker(self, worker_id: WorkerId) -> None:
+        """See `swarmesh.sim.queen.World`: its place gets another machine."""
+        place = self._place.pop(worker_id, None)
+        if place is not None:
+            self.standing[place] = self._draw(place)
+            self.clock.after(self._rng.randint(*REPLACING_MS), partial(self._spawn, place))
+
+    def alarm(self, queen: VirtualQueen, alarm: RaiseAlarm) -> None:
+        """See `swarmesh.sim.queen.World`."""
+        if alarm.code in BY_SILENCE and queen.alive:
+            since_ms = self.clock.now_ms - self._troubled_ms.get(alarm.worker_id, -TROUBLE_MS)
+            machine = self._machines[alarm.worker_id]
+            well = machine.condition is Condition.READY and since_ms >= TROUBLE_MS
+            demand(not well, "{}, which had no trouble for {} ms", alarm, since_ms)
+
+    # What machines can do.
+
+    def tell(self, event: Event) -> None:
+        """See `swarmesh.sim.surroundings.Surroundings`."""
+        queen = self.queen
+        if isinstance(event, WorkerGone | SpawnFailed) and (queen is None or event.worker_id not in queen.swarm.fleet):
+            self.strike_worker(event.worker_id)  # A queen who never knew it cannot order another one.
+        elif queen is not None:
+            queen.post(event)
+
+    def waggle(self, machine: Machine, event: WorkerWaggled | None) -> int | None:
+        """See `swarmesh.sim.surroundings.Surroundings`."""
+        if event is not None and not machine.silent:
+            self.tell(event)
+        if self.queen is None or self.queen.paused or machine.silent:
+            return None
+        machine.epoch = max(machine.epoch, self.queen.epoch)
+        worker = self.queen.swarm.fleet.get(machine.worker_id)
         return worker.interval_ms if worker else None
 
     def finish(self, stream: Stream) -> None:
-        """A stream reached its end mark: the client has its answer."""
-        task_id = stream.request.task.task_id
-        if self.streams.get(task_id) is not stream:
-            return
-        del self.streams[task_id]
-        request = self._close(task_id)
-        self.record.done += 1
-        self.record.first_token_ms.append(stream.first_token_ms - request.submitted_ms)
-        self.tell(StreamEnded(task_id, stream.attempt, request.output_tokens))
+        """See `swarmesh.sim.surroundings.Surroundings`."""
+        if self.queen is not None:
+            self.queen.soon(partial(self.queen.finished, stream))
 
-    def cut(self, stream: Stream, code: str = "stream_cut", blame: Blame = Blame.WORKER) -> None:
-        """A stream's connection closed; the queen notices a moment later, unless the task is over by then."""
-        shown = stream.first_token_ms <= self.clock.now_ms
-        self.clock.after(self._rng.randint(*CLOSING_MS), partial(self._closed, stream, shown, code, blame))
+    def cut(self, stream: Stream, code: str, blame: Blame = Blame.WORKER) -> None:
+        """See `swarmesh.sim.surroundings.Surroundings`: the queen notices a moment later."""
+        if self.queen is not None:
+            self.close_later(self.queen, stream, code, blame)
+
+    def crashed(self, worker_id: WorkerId, code: str, culprit: TaskId | None, seen: list[TaskId]) -> None:
+        """See `swarmesh.sim.surroundings.Surroundings`."""
+        self.trouble(worker_id)
+        if code != ENGINE_CRASHED:
+            return
+        self.crowd.struck(culprit, seen)
+
+    def accepted(self, machine: Machine, stream: Stream) -> None:
+        """See `swarmesh.sim.surroundings.Surroundings`."""
+        self.spokesmen.obey((machine.worker_id, machine.life), stream.epoch)
+        queen = self.queen
+        if queen is None or not queen.is_current(stream):
+            return
+        busy = sum(1 for log in machine.running if log.stream is not None and queen.is_current(log.stream))
+        demand(busy <= machine.slots, "{} runs {} of {}", machine.worker_id, busy, machine.slots)
+        if stream.watched and stream.execution is not None and stream.execution.tokens:
+            first_ms = max(0, stream.execution.first_ms - self.clock.now_ms) + 1
+            self.clock.after(first_ms, lambda: queen.soon(partial(queen.progressed, stream)))
+
+    def fell_silent(self, machine: Machine) -> None:
+        """See `swarmesh.sim.surroundings.Surroundings`."""
+        machine.outage += 1
+        self.trouble(machine.worker_id)
+        if self.queen is not None:
+            self.queen.links.lost(machine)
+
+    def heard_again(self, machine: Machine) -> None:
+        """See `swarmesh.sim.surroundings.Surroundings`."""
+        machine.outage += 1
+        self.trouble(machine.worker_id)
+        if self.queen is not None:
+            self.queen.links.found(machine)
+        arrived = [arrive for receiver, arrive in self._on_its_way if receiver is machine]
+        self._on_its_way = [item for item in self._on_its_way if item[0] is not machine]
+        for arrive in arrived:
+            arrive()
+
+    # What faults can do.
+
+    def trouble(self, worker_id: WorkerId) -> None:
+        """Something befalls a machine: it may be thought dead for a while."""
+        self._troubled_ms[worker_id] = self.clock.now_ms
 
     def probe(self, host: HostName) -> None:
         """Measure a host's memory."""
@@ -149,20 +245,54 @@ class VirtualWorld:
         )
         self.tell(HostProbed(host, HOST_MIB, max(0, HOST_MIB - used_mib)))
 
+    def crash_queen(self, down_ms: int, *, lost_ms: int = 0) -> None:
+        """Kill the queen and start her anew after a while; the disk may have lied about the last writes."""
+        queen, self.queen = self.queen, None
+        if queen is None:
+            return
+        queen.crash()
+        if lost_ms:
+            self.disk.lose_since(self.clock.now_ms - lost_ms)
+        for machine in self.standing:
+            machine.lose_queen()
+        for stream, shown in list(self.sent)[-GHOSTS:]:
+            haunt = partial(self._machines[stream.worker_id].haunt, stream, shown)
+            self.clock.after(down_ms + self._rng.randint(*GHOSTLY_MS), haunt)
+        self.spokesmen.dismiss_all()
+        if self._faults is not None:
+            self._faults.forget()
+        self.crowd.orphaned()
+        self.clock.after(down_ms, self._restart_queen)
+
+    def pause_queen(self, pause_ms: int) -> None:
+        """Let her stand still for a while."""
+        queen = self.queen
+        if queen is None or queen.paused:
+            return
+        queen.pause()
+        self.clock.after(pause_ms, lambda: queen.resume(Ticked()) if queen.alive else None)
+
+    # inside
+
     def _live(self) -> None:
         for place in range(self._scenario.workers):
             self._spawn(place)
         self._tick()
-        self._arrive()
+        self.crowd.arrive()
         if self._faults is not None:
             self._faults.start()
+        if self._queen_faults is not None:
+            self._queen_faults.start()
         while self.record.events < self._scenario.events:
             self.clock.advance()
         self._calm_down()
         until_ms = self.clock.now_ms + CALM_MS_MAX
-        while self._requests and self.clock.now_ms < until_ms:
+        while self._is_busy() and self.clock.now_ms < until_ms:
             self.clock.advance()
         self._check_rest()
+
+    def _is_busy(self) -> bool:
+        return bool(self.crowd.clients or not self.disk.idle or self.queen is None or self.queen.runners)
 
     def _calm_down(self) -> None:
         self.calm = True
@@ -170,109 +300,62 @@ class VirtualWorld:
             machine.offered_slots = machine.slots
 
     def _check_rest(self) -> None:
-        demand(not self._requests, f"{len(self._requests)} tasks never ended: {list(self._requests)[:5]}")
-        demand(not self.streams, f"streams are left of tasks that are over: {list(self.streams)[:5]}")
-        demand(not self.swarm.dispatcher.tasks, "the core holds tasks that are over")
-        if self._watch is None:
+        demand(not self.crowd.clients, f"{len(self.crowd.clients)} tasks never ended: {list(self.crowd.clients)[:5]}")
+        demand(self.disk.idle, "something is still not safe")
+        left = [row.request.task.task_id for row in self.disk.unfinished()]
+        demand(not left, f"{len(left)} tasks on disk have no end: {left[:5]}")
+        queen = self.queen
+        if queen is None:
             return
-        self._watch.rest()
-        record, seen = self.record, self._watch.outcomes
-        ends = (record.done, record.cancelled, record.failed.total())
-        by_core = (seen[TaskStatus.DONE], seen[TaskStatus.CANCELLED], seen[TaskStatus.FAILED])
-        demand(ends == by_core, f"clients saw {ends} done, cancelled and failed; the core decided {by_core}")
-        demand(sum(ends) == record.submitted, f"{record.submitted} tasks had {sum(ends)} ends")
+        demand(not queen.runners, f"the queen still carries {list(queen.runners)[:5]}")
+        demand(not queen.swarm.dispatcher.tasks, "the core holds tasks that are over")
+        if queen.watch is not None:
+            queen.watch.rest()
+            self.record.check_ends()
 
     def _make_workload(self) -> Workload:
-        prompt = mean_tokens(PROMPT_TOKENS_MEDIAN, PROMPT_SIGMA)
-        output = mean_tokens(OUTPUT_TOKENS_MEDIAN, OUTPUT_SIGMA)
-        capacity_per_ms = sum(machine.slots / machine.service_ms(prompt, output) for machine in self.standing)
+        capacity_per_ms = sum(machine.slots / machine.service_ms(*mean_request()) for machine in self.standing)
         models = [self._model(number) for number in range(self._scenario.models)]
-        rng = Random(f"{self._scenario.seed}/workload")
-        return Workload(rng, models, capacity_per_ms * self._scenario.load_ratio, faults=self._scenario.faults)
+        rng, load = Random(f"{self._scenario.seed}/workload"), self._scenario.load_ratio
+        return Workload(rng, models, capacity_per_ms * load, self.setting, faults=self._scenario.faults)
 
     def _tick(self) -> None:
-        self.tell(Ticked())
+        if self.queen is not None and not self.queen.paused:
+            self.queen.tell(Ticked())
         self.clock.after(TICK_MS, self._tick)
 
-    def _arrive(self) -> None:
-        if self.calm:
-            return
-        for request in self._workload.arrival(self.clock.now_ms):
-            self._requests[request.task.task_id] = request
-            self.record.submitted += 1
-            if request.leaves_after_ms is not None:
-                self.clock.after(request.leaves_after_ms, partial(self._leave, request.task.task_id))
-            self.tell(request.task)
-        self.clock.after(self._workload.gap_ms(), self._arrive)
+    def _restart_queen(self) -> None:
+        self._epoch += 1
+        self.record.lives += 1
+        self.queen = queen = VirtualQueen(self, self._epoch, check=self.check)
+        for host in dict.fromkeys(machine.host for machine in self.standing):
+            self.probe(host)
+        for machine in list(self.standing):
+            self._adopt(machine)
+        queen.take_up()
+        self.crowd.come_back()
 
-    def _leave(self, task_id: TaskId) -> None:
-        if task_id in self._requests:
-            self._close(task_id)
-            self.record.cancelled += 1
-        self.tell(TaskCancelled(task_id))
+    def _adopt(self, machine: Machine) -> None:
+        if machine.condition is Condition.OFF:
+            if machine.ended:  # Any other is about to start.
+                self.strike_worker(machine.worker_id)
+        elif self._rng.random() < LATE_ANSWER_SHARE:
+            self.clock.after(self._rng.randint(*LATE_ANSWER_MS), machine.register)
+        else:
+            machine.register()
 
-    def _close(self, task_id: TaskId) -> Request:
-        request = self._requests.pop(task_id, None)
-        if request is None:
-            raise InvariantBrokenError(f"{task_id} came to a second end")
-        return request
-
-    def _execute(self, command: Command) -> None:
-        match command:
-            case StartStream():
-                self._start_stream(command)
-            case CancelStream():
-                stream = self.streams.pop(command.task_id, None)
-                if stream is not None:
-                    self._machines[stream.worker_id].drop(stream)
-            case BreakStream():
-                self._break_stream(command)
-            case FailTask():
-                self._close(command.task_id)
-                self.record.failed[command.error.code] += 1
-            case SpawnWorker():
-                self._start_machine(command.worker_id)
-            case StopWorker():
-                self._stop_machine(command.worker_id)
-            case ForgetWorker():
-                self._replace(command.worker_id)
-            case RecordTask() | RefuseSpawn() | RaiseAlarm():
-                pass  # Nobody in this world reads the store or listens to alarms.
-            case _:
-                assert_never(command)
-
-    def _start_stream(self, command: StartStream) -> None:
-        task_id = command.task_id
-        demand(task_id not in self.streams, "{} while another stream of the task is open", command)
-        stream = Stream(self._requests[task_id], command.attempt, command.worker_id)
-        self.streams[task_id] = stream
-        if command.attempt == 1:
-            self.record.queue_ms.append(command.queue_ms)
-        self.record.starts += 1
-        self.record.moves += command.attempt > 1
-        self.clock.after(self._rng.randint(*NETWORK_MS), partial(self._arrive_at_machine, stream))
-
-    def _arrive_at_machine(self, stream: Stream) -> None:
-        if self.streams.get(stream.request.task.task_id) is not stream:
-            return
-        if stream.request.refused:
-            self.cut(stream, "context_too_long", Blame.TASK)
-            return
+    def _arrive_at_machine(self, queen: VirtualQueen, stream: Stream, shown: bytes, *, rejoins: bool) -> None:
         machine = self._machines[stream.worker_id]
-        machine.accept(stream)
-        demand(len(machine.streams) <= machine.slots, "{} runs {}", machine.worker_id, machine.streams)
-
-    def _break_stream(self, command: BreakStream) -> None:
-        stream = self.streams.get(command.task_id)
-        if stream is not None and stream.attempt == command.attempt:
-            self._machines[stream.worker_id].drop(stream)
-            self.cut(stream, command.code)
-
-    def _closed(self, stream: Stream, shown: bool, code: str, blame: Blame) -> None:  # noqa: FBT001 - as the event has it
-        task_id = stream.request.task.task_id
-        if self.streams.get(task_id) is stream:
-            del self.streams[task_id]
-            self.tell(StreamBroke(task_id, stream.attempt, blame, shown, code, "the connection closed"))
+        if machine.silent:
+            stream.deaf_ms = self.clock.now_ms
+            queen.links.expect(machine)
+            self._on_its_way.append((machine, partial(self._arrive_at_machine, queen, stream, shown, rejoins=rejoins)))
+        elif stream.closed:
+            pass  # So is the connection; nothing comes out at its other end.
+        elif stream.request.refused:
+            self.cut(stream, "context_too_long", Blame.TASK)
+        elif not (rejoins and machine.attach(stream, len(shown))):
+            machine.execute(stream, shown)
 
     def _model(self, number: int) -> ModelName:
         return ModelName(f"model-{number % self._scenario.models}")
@@ -281,43 +364,24 @@ class VirtualWorld:
         self._made += 1
         worker_id = WorkerId(f"rustbee-{self._made}")
         host = HostName(f"host-{place // MACHINES_PER_HOST}")
-        machine = draw_machine(self._rng, self, worker_id, self._model(place), host)
+        machine = draw_machine(self._rng, self, worker_id, self._model(place), host, self.setting.slots)
         self._machines[worker_id] = machine
         self._place[worker_id] = place
         return machine
 
     def _spawn(self, place: int) -> None:
         machine = self.standing[place]
+        if self.queen is None or self.queen.paused:
+            self.clock.after(TICK_MS, partial(self._spawn, place))
+            return
         self.probe(machine.host)
         self.tell(
             SpawnRequested(machine.worker_id, machine.model, "cpu", machine.host, machine.slots, need_mib=NEED_MIB)
         )
 
-    def _start_machine(self, worker_id: WorkerId) -> None:
-        machine = self._machines[worker_id]
-        delay_ms = self._rng.randint(*STARTING_MS)
-        if self._scenario.faults and self._rng.random() < START_FAILS_SHARE:
-            self.clock.after(delay_ms, partial(self._fail_start, worker_id))
-        else:
-            self.clock.after(delay_ms, machine.boot)
-
     def _fail_start(self, worker_id: WorkerId) -> None:
         self.tell(SpawnFailed(worker_id, "engine_start_failed", "exit status 1"))
-        self._replace(worker_id)
-
-    def _stop_machine(self, worker_id: WorkerId) -> None:
-        if self._scenario.faults and self._rng.random() < STOP_LOST_SHARE:
-            return
-        self._machines[worker_id].end()
-        gone = WorkerGone(worker_id, "stopped")
-        self.clock.after(self._rng.randint(*ENDING_MS), partial(self.tell, gone))
-
-    def _replace(self, worker_id: WorkerId) -> None:
-        place = self._place.pop(worker_id, None)
-        if place is None:
-            return
-        self.standing[place] = self._draw(place)
-        self.clock.after(self._rng.randint(*REPLACING_MS), partial(self._spawn, place))
+        self.strike_worker(worker_id)
 
 
 def simulate(scenario: Scenario, *, check: bool = True) -> Result:
