@@ -42,7 +42,7 @@ sim: setup
 
 # 1,000 seeds of each setting: crashes, partitions, pauses, full disks, queens that die.
 sim-seeds: setup
-	for setting in small batch chaos; do $(BIN)/python -m swarmesh.sim --setting $$setting --seeds 1-1000 --check || exit 1; done
+	for setting in small batch chaos; do $(BIN)/python -m swarmesh.sim --setting $$setting --seeds 1-1000 --check --processes 2 || exit 1; done
 
 # Everything that can be broken in a real swarm, broken often.
 bench-reliability: setup

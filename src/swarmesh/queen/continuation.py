@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from swarmesh.core.errors import EngineError
 from swarmesh.queen.framing import EVENT_ENDS, EventGate, Passage
 from swarmesh.wire.http1 import ResponseHead
+from swarmesh.wire.openai import CompletionRequest, Sampling
 from swarmesh.wire.sse import SseReader
-from swarmesh.wire.transcript import Replay
+from swarmesh.wire.transcript import Replay, Transcript
 
-DONE_EVENT = b"data: [DONE]\n\n"
+DONE_EVENT: Final = b"data: [DONE]\n\n"
 
 
 class Continuation:
@@ -45,3 +48,12 @@ class Continuation:
         if self._replay is None:
             return self._gate.pass_on(payload, ended=False)
         return b"".join(map(self._replay.take, self._reader.feed(payload)))
+
+
+def is_all_shown(shown: Transcript, request: Sampling) -> bool:
+    """Whether nothing is missing but the end mark, if that."""
+    if shown.done or shown.failed:
+        return True
+    # Of a list of prompts it is not known how many answers there will be.
+    is_one = not isinstance(request, CompletionRequest) or bytes(request.prompt)[:1] == b'"'
+    return is_one and shown.is_finished and (shown.usage is not None or not request.wants_usage())

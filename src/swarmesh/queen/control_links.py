@@ -82,14 +82,17 @@ class ControlLink:
     def tick(self) -> None:
         """See `swarmesh.queen.vigil.Watched`."""
         self._quiet_ticks += 1
-        if self._quiet_ticks < SILENT_TICKS_MAX or self._silent:
+        if self._quiet_ticks < SILENT_TICKS_MAX:
             return
         if self._worker_id not in self._driver.swarm.fleet:
             self._gone(self._worker_id)
             return
-        self._silent = True
-        words = f"{self._worker_id} was not heard for {SILENT_TICKS_MAX * TICK_S:g} s"
-        self._driver.post(WorkerFellSilent(self._worker_id, words))
+        self._quiet_ticks = 0
+        if not self._silent:
+            self._silent = True
+            words = f"{self._worker_id} was not heard for {SILENT_TICKS_MAX * TICK_S:g} s"
+            self._driver.post(WorkerFellSilent(self._worker_id, words))
+        # Now and later: a connection whose other end is lost stays open, and would be waited on for ever.
         self._again("it is silent")
 
     def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:

@@ -34,6 +34,10 @@ class _Unsaved:
         self.writing = False
         self.saved: list[Callable[[], None]] = []
 
+    def has_work(self) -> bool:
+        """Whether there is something to write, or somebody to be called."""
+        return bool(self.rows or self.patch is not None or self.saved)
+
 
 class FlowSaver:
     """One write per task is under way at a time, so that nothing is overtaken; what fails waits and is tried again."""
@@ -68,7 +72,7 @@ class FlowSaver:
         self._write(unsaved)
 
     def has(self, task_id: TaskId) -> bool:
-        """Whether anything of this task is not on disk."""
+        """Whether anything of this task is not on disk, also what is on its way there."""
         return task_id in self._unsaved
 
     async def settle(self) -> None:
@@ -110,30 +114,31 @@ class FlowSaver:
         task.add_done_callback(self._writes.discard)
 
     async def _save(self, unsaved: _Unsaved) -> None:
-        while unsaved.rows or unsaved.patch is not None or unsaved.saved:
-            rows, unsaved.rows = unsaved.rows, []
-            patch, unsaved.patch = unsaved.patch, None
+        goes_on = True
+        while goes_on and unsaved.has_work():
             saved, unsaved.saved = unsaved.saved, []
-            try:
-                await self._put(unsaved.task_id, rows, patch)
-            except NotFoundError as error:
-                log.warning("unsaved_task_unknown", job_id=unsaved.task_id, error=error.message)
-            except SwarmeshError as error:
-                self._put_back(unsaved, rows, patch, error)
-                for call in saved:
-                    call()
-                return
-            self._recovered()
+            goes_on = await self._put(unsaved)
+            if not unsaved.has_work():
+                del self._unsaved[unsaved.task_id]  # Before anybody is called: from here on `has` says no.
             for call in saved:
                 call()
-        unsaved.writing = False
-        del self._unsaved[unsaved.task_id]
 
-    async def _put(self, task_id: TaskId, rows: list[TokenRow], patch: TaskPatch | None) -> None:
-        if patch is not None:
-            await self._store.finish_task(task_id, rows, patch)
-        elif rows:
-            await self._store.append_tokens(task_id, rows)
+    async def _put(self, unsaved: _Unsaved) -> bool:
+        rows, unsaved.rows = unsaved.rows, []
+        patch, unsaved.patch = unsaved.patch, None
+        try:
+            if patch is not None:
+                await self._store.finish_task(unsaved.task_id, rows, patch)
+            elif rows:
+                await self._store.append_tokens(unsaved.task_id, rows)
+        except NotFoundError as error:
+            log.warning("unsaved_task_unknown", job_id=unsaved.task_id, error=error.message)
+        except SwarmeshError as error:
+            self._put_back(unsaved, rows, patch, error)
+            return False
+        else:
+            self._recovered()
+        return True
 
     def _put_back(self, unsaved: _Unsaved, rows: list[TokenRow], patch: TaskPatch | None, error: SwarmeshError) -> None:
         unsaved.rows = rows + unsaved.rows

@@ -120,8 +120,7 @@ class Flows:
     async def resume(self) -> None:
         """After a restart: what ran goes on where it ran, what waited waits in the order it came in."""
         unfinished = await self._store.unfinished_tasks()
-        # Workers have gone on with what ran; were their slots given to others first, it would have to begin elsewhere.
-        unfinished.sort(key=lambda record: record.status != TaskStatus.RUNNING)
+        unfinished.sort(key=self._turn)
         for record in unfinished:
             rows = await self._rows(record.task_id, 0) if record.attempts else []
             try:
@@ -230,12 +229,13 @@ class Flows:
             worker_id=command.worker_id or flow.record.worker_id,
             started_at_ms=flow.record.started_at_ms or (_unix_ms() if command.attempt else None),
         )
-        flow.record = record
         if command.status is TaskStatus.FAILED:
-            return  # The error comes with the next command and is written together with the status.
-        if command.status.is_final:
+            # The error comes with the next command and is written together with the status.
+            flow.record = msgspec.structs.replace(record, status=flow.record.status)
+        elif command.status.is_final:
             self._over(flow, _with_usage(record, self._done.pop(record.task_id, None)))
         else:
+            flow.record = record
             self._saver.patch(record.task_id, _running_patch(record))
 
     # FlowKeeper
@@ -265,6 +265,12 @@ class Flows:
 
     # inside
 
+    def _turn(self, record: TaskRecord) -> int:
+        # Workers have gone on with what ran; were their slots given to others first, it would have to begin elsewhere.
+        if record.status == TaskStatus.RUNNING:
+            return int(record.worker_id not in self._driver.swarm.fleet)
+        return 2 if record.attempts else 3
+
     def _hand_in(self, flow: Flow, submission: Submission, event: TaskSubmitted) -> FlowRun:
         task_id = flow.task_id
         run = FlowRun(self, self._driver, flow, submission)
@@ -275,9 +281,13 @@ class Flows:
 
     def _over(self, flow: Flow, record: TaskRecord) -> None:
         self._vigil.remove(self._runs.pop(flow.task_id))
-        flow.over(record)
         self._saver.patch(record.task_id, _final_patch(record))
-        self._saver.when_saved(record.task_id, partial(self._saved, record.task_id))
+        # Told when it is on disk: an end that a crash takes back would come a second time, and could be another.
+        self._saver.when_saved(record.task_id, partial(self._tell_end, flow, record))
+
+    def _tell_end(self, flow: Flow, record: TaskRecord) -> None:
+        flow.over(record)
+        self._saved(record.task_id)
 
     def _saved(self, task_id: TaskId) -> None:
         if self._saver.has(task_id):

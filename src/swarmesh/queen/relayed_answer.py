@@ -14,7 +14,7 @@ from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed, Tas
 from swarmesh.core.ids import Blame, TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.upstream import UpstreamCall
-from swarmesh.queen.continuation import DONE_EVENT, Continuation
+from swarmesh.queen.continuation import DONE_EVENT, Continuation, is_all_shown
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.framing import Passage, passage_for
 from swarmesh.queen.journal import Journal
@@ -24,7 +24,7 @@ from swarmesh.queen.vigil import CLIENT_PING_TICKS, SILENT_TICKS_MAX
 from swarmesh.wire.errors import envelope
 from swarmesh.wire.http1 import Headers, ResponseHead
 from swarmesh.wire.openai import EmbeddingRequest, OpenAiRequest
-from swarmesh.wire.sse import PING
+from swarmesh.wire.sse import DONE_MARK, PING
 from swarmesh.wire.transcript import Replay, Transcript
 
 DECISION_HEADERS: Final = (b"x-swarmesh-rustbee", b"x-swarmesh-attempts", b"x-swarmesh-queue-ms")
@@ -77,6 +77,7 @@ class RelayedAnswer:
         "_request",
         "_task_id",
         "_through",
+        "_unshown_ticks",
         "_watched",
     )
 
@@ -98,7 +99,7 @@ class RelayedAnswer:
         self._pending = self._last = b""
         self._attempt = 0
         self._queue_ms = 0
-        self._quiet_ticks = 0
+        self._quiet_ticks = self._unshown_ticks = 0
         self._paused = self._watched = self._pinged = self._over = False
         exchange.on_abort = self._client_left
         exchange.on_pause = self._client_slow
@@ -111,6 +112,7 @@ class RelayedAnswer:
         self._queue_ms = command.queue_ms
         self._link = link
         self._refusal = None
+        self._last = b""
         self._quiet_ticks = 0
         self._watched = command.watched
         self._pinged = link.dialect is Dialect.AGENT and self._request.streams()
@@ -156,21 +158,22 @@ class RelayedAnswer:
     def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
         """See `swarmesh.net.upstream.Sink`."""
         self._quiet_ticks = 0
-        self._last = data
+        tail, self._last = self._last + data if ended else b"", data
         try:
             first = self._opened(head) if head is not None else b""
             if self._refusal is not None:
                 self._refused(self._refusal, data, ended=ended)
                 return
             assert self._through is not None, "a head comes before its body"
-            passed = self._through.forward(data, ended=ended)
+            whole = ended and (DONE_MARK in tail or not self._is_events())
+            passed = self._through.forward(data, ended=whole)
         except SwarmeshError as error:
             self._unreadable(error)
             return
         self._pass_on(first, passed, ended=ended)
         if ended:
             self._call = None
-            self._whole()
+            self._whole() if whole else self._ended_unmarked()
 
     def broken(self, reason: str) -> None:
         """See `swarmesh.net.upstream.Sink`."""
@@ -184,9 +187,10 @@ class RelayedAnswer:
         if self._paused:
             return
         self._quiet_ticks += 1
-        if self._call is None:
+        self._unshown_ticks += 1
+        if self._unshown_ticks % CLIENT_PING_TICKS == 0:
             self._comfort()
-        elif self._pinged and self._quiet_ticks >= SILENT_TICKS_MAX:
+        if self._call is not None and self._pinged and self._quiet_ticks >= SILENT_TICKS_MAX:
             self._close_upstream()
             self._report_broken("stream_silent", f"{self._worker_name()} sent nothing, not even a sign of life")
 
@@ -203,12 +207,13 @@ class RelayedAnswer:
         return self._passage.head(head, DECISION_LINES % self._decision())
 
     def _pass_on(self, first: bytes, passed: bytes, *, ended: bool) -> None:
-        assert self._passage is not None, "what is passed on goes through something"
-        if self._passage.is_events:
+        if passed:
+            self._unshown_ticks = 0
+        if self._is_events():
             # One write for head and body: a system call each is most of what a request costs.
             self._exchange.write(first + passed)
             self._journal.append(passed)
-            if self._watched and b"data:" in passed:
+            if self._watched and not ended and b"data:" in passed:
                 self._watched = False
                 self._driver.post(StreamProgressed(self._task_id, self._attempt))
             return
@@ -224,21 +229,45 @@ class RelayedAnswer:
         assert self._passage is not None, "what has started went through something"
         request = self._request
         assert not isinstance(request, EmbeddingRequest), "only streams are gone on with"
-        try:
-            shown = Transcript.read(self._passage.payload(self._journal.read()))
-        except SwarmeshError as error:
-            self._report_broken("stream_unreadable", error.message, resumable=False)
+        shown = self._shown()
+        if shown is None:
+            words = "what the client was shown cannot be read"
+            self._report_broken("stream_unreadable", words, blame=Blame.SWARM, resumable=False)
             return False
-        if shown.done or (shown.is_finished and (shown.usage or not request.wants_usage())):
-            self._exchange.write((b"" if shown.done else self._passage.events(DONE_EVENT)) + self._passage.end())
-            self._whole()
+        if is_all_shown(shown, request):
+            self._end_marked(shown)
             return False
         self._replay, request.resume = None, UNSET
-        if link.dialect is Dialect.AGENT and request.continues_by_tokens() and shown.is_plain and shown.choices:
+        by_tokens = link.dialect is Dialect.AGENT and request.continues_by_tokens() and shown.is_plain
+        if by_tokens and shown.choices and not shown.is_finished:
             request.resume = shown.resume()
         elif shown.last_seq:
             self._replay = Replay(shown)
         return True
+
+    def _ended_unmarked(self) -> None:
+        # Also how the stream of a server ends that was killed, where the end of the connection ends the answer.
+        shown = self._shown() if self._journal.complete else None
+        request = self._request
+        if shown is not None and not isinstance(request, EmbeddingRequest) and is_all_shown(shown, request):
+            self._end_marked(shown)
+        else:
+            words = f"{self._worker_name()} ended the stream without its end mark"
+            self._report_broken(self._told_code() or "stream_truncated", words)
+
+    def _shown(self) -> Transcript | None:
+        assert self._passage is not None, "what has started went through something"
+        try:
+            return Transcript.read(self._passage.payload(self._journal.read()))
+        except SwarmeshError:
+            return None
+
+    def _end_marked(self, shown: Transcript) -> None:
+        assert self._passage is not None, "what has started went through something"
+        self._drop_rest()
+        mark = b"" if shown.done or shown.failed else self._passage.events(DONE_EVENT)
+        self._exchange.write(mark + self._passage.end())
+        self._whole()
 
     def _draw_seed(self, link: WorkerLink) -> None:
         # An answer that cannot be gone on with by its tokens is repeated up to where it broke: it needs the same seed.
@@ -266,14 +295,12 @@ class RelayedAnswer:
             return
         self._close_upstream()
         self._refusal = None
-        if refusal.is_workers_fault:
+        # What one worker has begun with is not the client's mistake because another will not go on with it.
+        if refusal.is_workers_fault or self._exchange.started:
             words = f"{self._worker_name()} answered {refusal.status}: {refusal.error().message}"
             self._report_broken(refusal.code, words, final=refusal.is_final)
             return
-        if self._exchange.started:
-            self._end_with(refusal.error())
-        else:
-            self._exchange.fail(refusal.error(), self._decision_headers())
+        self._exchange.fail(refusal.error(), self._decision_headers())
         self._over_with_worker()
 
     def _unreadable(self, error: SwarmeshError) -> None:
@@ -296,8 +323,8 @@ class RelayedAnswer:
         final: bool = False,
     ) -> None:
         self._drop_rest()
-        if self._exchange.started and self._passage is not None:
-            resumable = resumable and self._passage.is_events and self._journal.complete
+        if self._exchange.started:
+            resumable = resumable and self._is_events() and self._journal.complete and self._request.streams()
         self._driver.post(StreamBroke(self._task_id, self._attempt, blame, code, message, resumable, final))
 
     def _told_code(self) -> str:
@@ -311,7 +338,7 @@ class RelayedAnswer:
 
     def _end_with(self, error: SwarmeshError) -> None:
         # A stream of events can say why it ends; anything else is cut, which no client takes for whole.
-        if self._passage is not None and self._passage.is_events:
+        if self._passage is not None and self._is_events():
             event = b"data: " + envelope(error) + b"\n\n"
             self._exchange.write(self._passage.events(event) + self._passage.end())
             self._exchange.finish(keep_alive=self._passage.keeps_alive)
@@ -319,9 +346,12 @@ class RelayedAnswer:
             self._exchange.finish(keep_alive=False)
 
     def _comfort(self) -> None:
-        # Nobody works on it at the moment; its client should know that somebody will.
-        if self._quiet_ticks % CLIENT_PING_TICKS == 0 and self._exchange.started and self._passage is not None:
+        # A stream that began, and brings nothing new: nobody works on it, or it is being said again up to there.
+        if self._exchange.started and self._passage is not None and self._is_events():
             self._exchange.write(self._passage.events(PING))
+
+    def _is_events(self) -> bool:
+        return self._passage is not None and self._passage.is_events
 
     def _client_left(self) -> None:
         self._driver.post(TaskCancelled(self._task_id))

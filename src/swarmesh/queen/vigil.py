@@ -44,6 +44,6 @@ class Vigil:
         self._timer.cancel()
 
     def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK_S, self._tick)  # First: whatever a tick leads to, the clock goes on.
         for watched in list(self._watched):
             watched.tick()
-        self._timer = self._loop.call_later(TICK_S, self._tick)

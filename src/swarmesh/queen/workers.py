@@ -23,9 +23,7 @@ from swarmesh.core.events import (
     SpawnRequested,
     WorkerAlarmed,
     WorkerGone,
-    WorkerRegistered,
     WorkerStopRequested,
-    WorkerWaggled,
 )
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import HostName, ModelName, WorkerId
@@ -37,7 +35,9 @@ from swarmesh.queen.control_links import ControlLinks
 from swarmesh.queen.cut_offs import CutOffs
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.links import Dialect, WorkerLink
+from swarmesh.queen.report_order import ReportOrder
 from swarmesh.queen.spawning import LOCAL_HOST, need_mib, worker_spec
+from swarmesh.queen.worker_events import registered, waggled
 from swarmesh.queen.worker_views import rustbee_view, waggle_view, worker_record
 from swarmesh.store.records import AlarmRecord
 from swarmesh.store.store import Store
@@ -77,6 +77,7 @@ class Workers:
         self._control = control
         self._epoch = epoch
         self._cut_offs = CutOffs(driver.links)
+        self._order = ReportOrder()
         self._secret = worker_secret(home)
         self._specs: dict[WorkerId, WorkerSpec] = {}
         self._refusals: dict[WorkerId, SwarmeshError] = {}
@@ -137,6 +138,8 @@ class Workers:
         """
         worker_id = WorkerId(registration.rustbee_id)
         self._cut_offs.check(worker_id)
+        if not self._order.is_news(registration) and worker_id in self._driver.swarm.fleet:
+            return self._answer(worker_id)
         key = worker_key(self._secret, worker_id)
         if registration.epoch > self._epoch:
             # The hivecomb was lost, or is an old copy: agents have obeyed later queens than it knows of.
@@ -146,20 +149,7 @@ class Workers:
         self._driver.links.put(link)
         self._control.watch(worker_id)
         self._departed.pop(worker_id, None)
-        self._driver.post(
-            WorkerRegistered(
-                worker_id=worker_id,
-                model=ModelName(registration.modelcell),
-                backend=registration.backend,
-                host=HostName(registration.host or LOCAL_HOST),
-                location=registration.location,
-                slots=registration.slots,
-                ready=registration.status is not WorkerStatus.STARTING,
-                pid=registration.pid,
-                engine_pid=registration.engine_pid,
-                uptime_ms=int(registration.uptime_s * 1000),
-            )
-        )
+        self._driver.post(registered(registration))
         self._watch(worker_id)
         self._write(self._store.put_worker(worker_record(registration, self._specs.get(worker_id))))
         return self._answer(worker_id)
@@ -175,19 +165,10 @@ class Workers:
         worker = self._driver.swarm.fleet.get(worker_id)
         if worker is None or not worker.location:
             return WaggleAnswer(acknowledged=False, status="unknown", next_waggle=1.0)
+        if not self._order.is_news(waggle):
+            return self._answer(worker_id)
         self._waggles[worker_id] = waggle
-        self._driver.post(
-            WorkerWaggled(
-                worker_id=worker_id,
-                ready=waggle.status is not WorkerStatus.STARTING,
-                load_ratio=waggle.load,
-                vram_used_mib=waggle.vram_used,
-                quality=waggle.quality,
-                engine_pid=waggle.engine_pid or worker.engine_pid,
-                slots=waggle.slots or worker.slots,
-                backend=waggle.backend,
-            )
-        )
+        self._driver.post(waggled(waggle, worker))
         return self._answer(worker_id)
 
     def alarm(self, alarm: Alarm) -> None:
@@ -262,6 +243,7 @@ class Workers:
         self._specs.pop(worker_id, None)
         self._last_alarm.pop(worker_id, None)
         self._cut_offs.forget(worker_id)
+        self._order.forget(worker_id)
         self._control.forget(worker_id)
         self._write(self._store.delete_worker(worker_id))
 

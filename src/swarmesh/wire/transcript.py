@@ -40,6 +40,10 @@ class ShownChoice:
         for path, value in _once_atoms(choice):
             self.once.setdefault(path, value)
 
+    def reaches(self, shown: ShownChoice) -> bool:
+        """Whether it has as much of everything as another."""
+        return all(len(self.appended.get(path, "")) >= len(value) for path, value in shown.appended.items())
+
 
 class Transcript:
     """A stream as its client saw it.
@@ -50,6 +54,7 @@ class Transcript:
         choices: By index.
         usage: As it was told.
         done: The end mark was sent.
+        failed: An error was told, after which nothing follows.
     """
 
     def __init__(self) -> None:
@@ -58,6 +63,7 @@ class Transcript:
         self.choices: dict[int, ShownChoice] = {}
         self.usage: dict[str, Any] | None = None
         self.done = False
+        self.failed = False
         self._token_ids: list[int] = []
         self._ids_known = True
 
@@ -91,18 +97,23 @@ class Transcript:
         for path in (("delta", "content"), ("text",)):
             for choice in self.choices.values():
                 text += str(choice.appended.get(path, ""))
+        created, fingerprint = self.envelope.get("created"), self.envelope.get("system_fingerprint")
         return Resume(
             last_seq=self.last_seq,
             text=text,
             token_ids=tuple(self._token_ids) if self._ids_known else (),
             id=str(self.envelope.get("id", "")),
-            created=int(self.envelope.get("created", 0)),
+            created=int(created) if isinstance(created, int | float) else 0,
             model=str(self.envelope.get("model", "")),
-            system_fingerprint=self.envelope.get("system_fingerprint"),
+            system_fingerprint=fingerprint if isinstance(fingerprint, str) else None,
         )
 
     def add(self, event: SseEvent) -> None:
-        """Take in what the client was shown next."""
+        """Take in what the client was shown next.
+
+        Raises:
+            EngineError: It is no chunk.
+        """
         self.last_seq = event.seq if event.seq is not None else self.last_seq + 1
         if event.data == DONE_MARK:
             self.done = True
@@ -110,13 +121,17 @@ class Transcript:
         chunk = read_chunk(event)
         if not self.envelope:
             self.envelope = {name: chunk[name] for name in ENVELOPE if name in chunk}
-        self.usage = self.usage or chunk.get("usage")
-        for choice in _choices(chunk):
-            shown = self.choices.setdefault(int(choice.get("index", 0)), ShownChoice())
+        self.failed = self.failed or is_error(chunk)
+        choices = _choices(chunk)
+        for choice in choices:
+            shown = self.choices.setdefault(_index(choice), ShownChoice())
             shown.add(choice)
-            has_text = any(value for path, value in _appended_atoms(choice) if path in _PLAIN)
+            has_text = any(path in _PLAIN for path, _ in _appended_atoms(choice))
             self._ids_known = self._ids_known and (bool(event.token_ids) or not has_text)
         self._token_ids += event.token_ids
+        # Some servers tell it with every chunk; only the last one is the answer's.
+        if _table(chunk.get("usage")) and (not choices or self.is_finished):
+            self.usage = chunk["usage"]
 
 
 class Replay:
@@ -135,28 +150,38 @@ class Replay:
             EngineError: It cannot be read.
         """
         if event.data == DONE_MARK:
+            for index, shown in self._shown.choices.items():
+                _demand_whole(shown, self._of(index))
             return b"" if self._shown.done else self._numbered(DONE_MARK)
         chunk = read_chunk(event)
-        news = [new for choice in _choices(chunk) if (new := self._news(choice)) is not None]
-        is_usage = chunk.get("usage") is not None and not self._shown.usage
-        if not news and not (is_usage and not _choices(chunk)):
+        if is_error(chunk):
+            return self._numbered(event.data)
+        choices = _choices(chunk)
+        news = [new for choice in choices if (new := self._news(choice)) is not None]
+        is_usage = bool(_table(chunk.get("usage"))) and self._shown.usage is None
+        if not news and not (is_usage and not choices):
             return b""
         return self._numbered(msgspec.json.encode({**chunk, **self._shown.envelope, "choices": news}))
 
+    def _of(self, index: int) -> ShownChoice:
+        return self._again.setdefault(index, ShownChoice())
+
     def _news(self, choice: dict[str, Any]) -> dict[str, Any] | None:
-        index = int(choice.get("index", 0))
-        shown = self._shown.choices.get(index) or ShownChoice()
-        again = self._again.setdefault(index, ShownChoice())
-        atoms: list[tuple[Path, Any]] = []
-        for path, value in _appended_atoms(choice):
-            new = _beyond(shown.appended.get(path), again.appended.get(path), value, path)
-            if new:
-                atoms.append((path, new))
-        atoms += [(path, value) for path, value in _once_atoms(choice) if path not in shown.once]
+        index = _index(choice)
+        shown, again = self._shown.choices.get(index) or ShownChoice(), self._of(index)
+        once = [(path, value) for path, value in _once_atoms(choice) if path not in shown.once]
+        is_beyond = again.reaches(shown)
+        cut = [
+            (path, new)
+            for path, value in _appended_atoms(choice)
+            if (new := _beyond(shown.appended.get(path), again.appended.get(path), value, path))
+        ]
         again.add(choice)
         if choice.get("finish_reason"):
             _demand_whole(shown, again)
-        return _put_together(index, choice, atoms) if atoms else None
+        if is_beyond and len(once) == len(list(_once_atoms(choice))):
+            return choice  # Nothing of it was shown: it stays as it is, with whatever is not known here.
+        return _put_together(index, choice, cut + once) if cut or once else None
 
     def _numbered(self, data: bytes) -> bytes:
         self._seq += 1
@@ -171,42 +196,64 @@ def read_chunk(event: SseEvent) -> dict[str, Any]:
     """
     try:
         return msgspec.json.decode(event.data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EngineError(f"an event of the stream cannot be read: {error}") from error
 
 
+def is_error(chunk: dict[str, Any]) -> bool:
+    """Whether a stream says with this chunk that it has failed."""
+    return chunk.get("error") is not None
+
+
+# An engine may send any JSON. What has not the shape it should have is passed over: nothing can be said about it.
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _index(table: dict[str, Any]) -> int:
+    index = table.get("index")
+    return index if isinstance(index, int) else 0
+
+
 def _choices(chunk: dict[str, Any]) -> list[dict[str, Any]]:
-    return [choice for choice in chunk.get("choices") or [] if isinstance(choice, dict)]
+    return _tables(chunk.get("choices"))
+
+
+def _calls(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    return _tables(_table(choice.get("delta")).get("tool_calls"))
 
 
 def _appended_atoms(choice: dict[str, Any]) -> Iterator[tuple[Path, Appended]]:
-    for name, value in (choice.get("delta") or {}).items():
+    for name, value in _table(choice.get("delta")).items():
         if isinstance(value, str) and name != "role" and value:
             yield ("delta", name), value
-    if choice.get("text"):
-        yield ("text",), choice["text"]
+    if isinstance(text := choice.get("text"), str) and text:
+        yield ("text",), text
     for call in _calls(choice):
-        arguments = (call.get("function") or {}).get("arguments")
-        if arguments:
-            yield ("call", call.get("index", 0), "arguments"), arguments
-    for name, value in (choice.get("logprobs") or {}).items():
-        if isinstance(value, list):
+        arguments = _table(call.get("function")).get("arguments")
+        if isinstance(arguments, str) and arguments:
+            yield ("call", _index(call), "arguments"), arguments
+    for name, value in _table(choice.get("logprobs")).items():
+        if isinstance(value, list) and value:
             yield ("logprobs", name), value
 
 
 def _once_atoms(choice: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
-    if (choice.get("delta") or {}).get("role"):
-        yield ("delta", "role"), choice["delta"]["role"]
+    delta = _table(choice.get("delta"))
+    if delta.get("role"):
+        yield ("delta", "role"), delta["role"]
     for call in _calls(choice):
-        function = call.get("function") or {}
+        function = _table(call.get("function"))
         if call.get("id") or function.get("name"):
-            yield ("call", call.get("index", 0)), {**call, "function": {**function, "arguments": ""}}
+            yield ("call", _index(call)), {**call, "function": {**function, "arguments": ""}}
     if choice.get("finish_reason"):
         yield ("finish_reason",), choice["finish_reason"]
-
-
-def _calls(choice: dict[str, Any]) -> list[dict[str, Any]]:
-    return (choice.get("delta") or {}).get("tool_calls") or []
 
 
 def _beyond(shown: Appended | None, before: Appended | None, value: Appended, path: Path) -> Appended | None:
@@ -222,9 +269,8 @@ def _beyond(shown: Appended | None, before: Appended | None, value: Appended, pa
 
 
 def _demand_whole(shown: ShownChoice, again: ShownChoice) -> None:
-    for path, value in shown.appended.items():
-        if len(again.appended.get(path, "")) < len(value):
-            raise ResumeDivergedError(f"another rustbee said less than was shown already of {path[-1]}")
+    if not again.reaches(shown):
+        raise ResumeDivergedError("another rustbee said less than was shown already")
 
 
 def _put_together(index: int, choice: dict[str, Any], atoms: list[tuple[Path, Any]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Waggle(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         status: ``starting`` or ``healthy``; absent means healthy, as in the shortest waggle anybody may send.
         last_rtt_ms: How long the waggle before this one took, as the worker saw it (wagglemetric).
+        number: Rises with each report of one life; an older one that comes late is not news. 0 is always news.
     """
 
     rustbee_id: RustbeeName
@@ -36,6 +37,7 @@ class Waggle(msgspec.Struct, frozen=True, kw_only=True):
     engine_pid: Count = 0
     tokens_per_s: float = 0.0
     last_rtt_ms: float = 0.0
+    number: Count = 0
 
 
 class WaggleAnswer(msgspec.Struct, frozen=True):
@@ -54,6 +56,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         boot_id: Identity of the machine's present boot; with ``pid`` and ``started_at`` it names one process for good.
         nonce: Drawn by the agent at its start; a changed nonce is a different life of the same id.
         epoch: The newest life of a queen that it has heard of; it obeys none before.
+        number: As in a waggle.
     """
 
     rustbee_id: RustbeeName
@@ -71,6 +74,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float = 0.0
     nonce: ShortText = ""
     epoch: Count = 0
+    number: Count = 0
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):

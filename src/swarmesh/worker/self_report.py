@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from typing import Any
@@ -30,6 +31,7 @@ class SelfReport:
         self._supervisor = supervisor
         self._meter = meter
         self._nonce = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
         self.epoch = 0
 
     @property
@@ -61,6 +63,7 @@ class SelfReport:
             started_at=self._identity.started_at,
             nonce=self._nonce,
             epoch=self.epoch,
+            number=next(self._numbers),
         )
 
     def waggle(self, now_s: float, last_rtt_ms: float) -> Waggle:
@@ -80,6 +83,7 @@ class SelfReport:
             engine_pid=self._supervisor.engine_pid,
             tokens_per_s=round(self._meter.tokens_per_s(now_s), 2),
             last_rtt_ms=round(last_rtt_ms, 3),
+            number=next(self._numbers),
         )
 
     def health(self, now_s: float) -> dict[str, Any]:

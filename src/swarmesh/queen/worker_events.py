@@ -1,0 +1,40 @@
+"""What workers say, as facts for the core."""
+
+from __future__ import annotations
+
+from swarmesh.core.events import WorkerRegistered, WorkerWaggled
+from swarmesh.core.fleet import Worker
+from swarmesh.core.ids import HostName, ModelName, WorkerId
+from swarmesh.core.liveness import WorkerStatus
+from swarmesh.queen.spawning import LOCAL_HOST
+from swarmesh.wire.waggle import Registration, Waggle
+
+
+def registered(registration: Registration) -> WorkerRegistered:
+    """A worker introduces itself."""
+    return WorkerRegistered(
+        worker_id=WorkerId(registration.rustbee_id),
+        model=ModelName(registration.modelcell),
+        backend=registration.backend,
+        host=HostName(registration.host or LOCAL_HOST),
+        location=registration.location,
+        slots=registration.slots,
+        ready=registration.status is not WorkerStatus.STARTING,
+        pid=registration.pid,
+        engine_pid=registration.engine_pid,
+        uptime_ms=int(registration.uptime_s * 1000),
+    )
+
+
+def waggled(waggle: Waggle, worker: Worker) -> WorkerWaggled:
+    """It reports; what it leaves out is as it was."""
+    return WorkerWaggled(
+        worker_id=worker.worker_id,
+        ready=waggle.status is not WorkerStatus.STARTING,
+        load_ratio=waggle.load,
+        vram_used_mib=waggle.vram_used,
+        quality=waggle.quality,
+        engine_pid=waggle.engine_pid or worker.engine_pid,
+        slots=waggle.slots or worker.slots,
+        backend=waggle.backend,
+    )
