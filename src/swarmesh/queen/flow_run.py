@@ -20,7 +20,7 @@ from swarmesh.queen.flow import JSON_TYPE, Flow
 from swarmesh.queen.links import EXECUTE_TARGET, Dialect, WorkerLink
 from swarmesh.queen.openai_stream import OpenAiStream, chat_body
 from swarmesh.queen.refusal import Refusal
-from swarmesh.queen.vigil import SILENT_TICKS_MAX
+from swarmesh.queen.vigil import PROGRESS_EVENTS, SILENT_TICKS_MAX
 from swarmesh.store.records import TokenRow
 from swarmesh.wire.flow import DoneData, ErrorData, ExecuteRequest, Submission, TokenData
 from swarmesh.wire.http1 import Framer, ResponseHead
@@ -72,7 +72,7 @@ class FlowRun:
         self._attempt = 0
         self._worker_id = ""
         self._returning = False
-        self._watched = False
+        self._watched_events = 0
         self._quiet_ticks = 0
         self._call: UpstreamCall | None = None
         self._framer: Framer | None = None
@@ -89,7 +89,7 @@ class FlowRun:
         self._link = link
         self._attempt = command.attempt
         self._worker_id = link.worker_id
-        self._watched = command.watched
+        self._watched_events = PROGRESS_EVENTS if command.watched else 0
         # What crashes the queen as well must not be tried for ever: it is counted before it is tried.
         self._keeper.when_recorded(self._flow, partial(self._open, command, link))
 
@@ -221,9 +221,10 @@ class FlowRun:
             if event.seq > seq:
                 raise EngineError(f"event {event.seq} came where {seq} was due")
         self._keeper.produced(self._flow, _row(event, seq=seq))
-        if self._watched:
-            self._watched = False
-            self._driver.post(StreamProgressed(self._flow.task_id, self._attempt))
+        if self._watched_events:
+            self._watched_events -= 1
+            if not self._watched_events:
+                self._driver.post(StreamProgressed(self._flow.task_id, self._attempt))
 
     def _done(self, done: DoneData) -> None:
         # The worker may take its time to close the stream; the answer is whole all the same.

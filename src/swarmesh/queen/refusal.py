@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
+from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.core.refusals import NOT_READY
 from swarmesh.wire.http1 import ResponseHead
 
@@ -17,6 +18,7 @@ _KEPT_OUT = frozenset({401, 403, 409})
 """Among them an agent that obeys a later queen, or a later attempt."""
 _PASSING = frozenset({409, 502, 503, 504})
 _NOT_IMPLEMENTED = 501
+_TOLD = frozenset({NOT_READY, ENGINE_CRASHED})
 
 
 class Refusal:
@@ -54,9 +56,9 @@ class Refusal:
 
     @property
     def code(self) -> str:
-        """Of the broken stream that this is to the core: the agent's own where it says that its engine starts."""
+        """Of the broken stream that this is to the core: the agent's own where the core knows what it means."""
         told = _error_of(b"".join(self._payload)).get("code")
-        return NOT_READY if told == NOT_READY else "engine_unavailable"
+        return told if told in _TOLD else "engine_unavailable"
 
     def feed(self, data: bytes) -> None:
         """Take in bytes of the answer, framing included."""

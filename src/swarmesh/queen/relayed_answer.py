@@ -20,7 +20,7 @@ from swarmesh.queen.framing import Passage, passage_for
 from swarmesh.queen.journal import Journal
 from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.refusal import Refusal
-from swarmesh.queen.vigil import CLIENT_PING_TICKS, SILENT_TICKS_MAX
+from swarmesh.queen.vigil import CLIENT_PING_TICKS, PROGRESS_EVENTS, SILENT_TICKS_MAX
 from swarmesh.wire.errors import envelope
 from swarmesh.wire.http1 import Headers, ResponseHead
 from swarmesh.wire.openai import EmbeddingRequest, OpenAiRequest
@@ -78,7 +78,7 @@ class RelayedAnswer:
         "_task_id",
         "_through",
         "_unshown_ticks",
-        "_watched",
+        "_watched_events",
     )
 
     def __init__(
@@ -100,7 +100,8 @@ class RelayedAnswer:
         self._attempt = 0
         self._queue_ms = 0
         self._quiet_ticks = self._unshown_ticks = 0
-        self._paused = self._watched = self._pinged = self._over = False
+        self._watched_events = 0
+        self._paused = self._pinged = self._over = False
         exchange.on_abort = self._client_left
         exchange.on_pause = self._client_slow
 
@@ -114,7 +115,7 @@ class RelayedAnswer:
         self._refusal = None
         self._last = b""
         self._quiet_ticks = 0
-        self._watched = command.watched
+        self._watched_events = PROGRESS_EVENTS if command.watched else 0
         self._pinged = link.dialect is Dialect.AGENT and self._request.streams()
         self._request.model = link.remote_model or command.model
         if self._exchange.started:
@@ -213,9 +214,8 @@ class RelayedAnswer:
             # One write for head and body: a system call each is most of what a request costs.
             self._exchange.write(first + passed)
             self._journal.append(passed)
-            if self._watched and not ended and b"data:" in passed:
-                self._watched = False
-                self._driver.post(StreamProgressed(self._task_id, self._attempt))
+            if self._watched_events and not ended:
+                self._note_progress(passed.count(b"data: "))
             return
         if self._pending:
             first, self._pending = self._pending + first, b""
@@ -223,6 +223,11 @@ class RelayedAnswer:
             self._exchange.write(first + passed)
         else:
             self._pending = first + passed
+
+    def _note_progress(self, events: int) -> None:
+        self._watched_events = max(0, self._watched_events - events)
+        if not self._watched_events:
+            self._driver.post(StreamProgressed(self._task_id, self._attempt))
 
     def _prepared_to_go_on(self, link: WorkerLink) -> bool:
         # The journal is read only here: until a worker breaks, what it holds is nobody's business.

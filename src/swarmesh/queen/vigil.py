@@ -12,6 +12,9 @@ from typing import Final, Protocol
 TICK_S: Final = 0.5
 SILENT_TICKS_MAX: Final = 6
 """3 s: an agent pings each second, also while a prompt is read."""
+PROGRESS_EVENTS: Final = 4
+"""So many events of a watched stream say that its task did not crash the engine where it crashed one before: the last
+ones before a crash may have been lost with it. More find a culprit more surely, and keep others waiting longer."""
 CLIENT_PING_TICKS: Final = 10
 """5 s: so often a client hears from a stream that waits for another worker."""
 
