@@ -1,11 +1,8 @@
 """What the hivecomb does to its disk, and what a full disk does to the hivecomb."""
 
 import asyncio
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from faulty_vfs import RefusingDisk
+from small_disk import fill, small_disk
 from swarmesh.core.ids import KeyId, ModelName, TaskId
 from swarmesh.store import writer as writer_module
 from swarmesh.store.errors import StoreFullError
@@ -80,24 +78,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_file_system(tmp_path: Path) -> Iterator[Path]:
-    """Two MiB, really: a tmpfs of its own."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root on Linux")
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"this machine does not allow mounts: {error}")
-    yield small
-    subprocess.run(["/bin/umount", str(small)], check=True)
-
-
-def fill(file: Path) -> None:
-    with file.open("wb", buffering=0) as filler, suppress(OSError):
-        while True:
-            filler.write(bytes(4_096))
+    """Two MiB, really."""
+    with small_disk(tmp_path / "small", "2m") as small:
+        yield small
 
 
 async def insert_until_full(store: SqliteStore, request_bytes: int) -> int:
