@@ -12,7 +12,9 @@ import pytest
 import uvloop
 
 from queen_rig import Rig, running_queen
-from scripted_worker import ScriptedWorker
+from scripted_worker import ScriptedAgent, ScriptedWorker
+from swarmesh.core import dispatch
+from swarmesh.queen import foreign, process
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -23,6 +25,7 @@ STEP_S = 0.002
 
 Until = Callable[..., Awaitable[Any]]
 NewWorker = Callable[..., Awaitable[ScriptedWorker]]
+NewAgent = Callable[[str], Awaitable[ScriptedAgent]]
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -69,6 +72,16 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 @pytest.fixture
+async def impatient_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    """A queen who lets nobody wait for long in the hope that a worker comes back."""
+    monkeypatch.setattr(dispatch, "PATIENCE_MS", 200)
+    monkeypatch.setattr(process, "TICK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(foreign, "PROBE_INTERVAL_S", 0.1)
+    async with running_queen(tmp_path / "home") as running:
+        yield running
+
+
+@pytest.fixture
 async def new_worker() -> AsyncIterator[NewWorker]:
     """Starts scripted workers, which end with the test."""
     started: list[ScriptedWorker] = []
@@ -82,3 +95,19 @@ async def new_worker() -> AsyncIterator[NewWorker]:
     yield start
     for worker in started:
         await worker.stop()
+
+
+@pytest.fixture
+async def new_agent() -> AsyncIterator[NewAgent]:
+    """Starts scripted agents, which end with the test."""
+    started: list[ScriptedAgent] = []
+
+    async def start(worker_id: str) -> ScriptedAgent:
+        agent = ScriptedAgent(worker_id)
+        await agent.start()
+        started.append(agent)
+        return agent
+
+    yield start
+    for agent in started:
+        await agent.stop()

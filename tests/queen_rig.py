@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,20 @@ from typing import Any
 import msgspec
 
 from raw_client import Answer, RawConnection, ask_once, open_connection
-from scripted_worker import ScriptedWorker
+from scripted_worker import Behaviour, ScriptedAgent, ScriptedWorker
 from swarmesh.config.home import Home
 from swarmesh.config.settings import QueenSettings, Settings
 from swarmesh.config.worker_key import worker_key, worker_secret
 from swarmesh.core.swarm import Swarm
+from swarmesh.queen.control_links import ControlLink
 from swarmesh.queen.process import Queen
 
 CHAT = "/v1/chat/completions"
 FLOW = "/v2/swarmesh/nectarflow"
 TOKENS = "/v2/swarmesh/honeytokens"
 RUSTBEES = "/v2/swarmesh/rustbees"
+
+NewWorker = Callable[..., Awaitable[ScriptedWorker]]
 
 
 def chat(**more: Any) -> dict[str, Any]:
@@ -57,9 +60,10 @@ class Rig:
         return sum(len(worker.running) for worker in self.swarm.fleet)
 
     def is_idle(self) -> bool:
-        """No task anywhere: not in the relay, not in the queue, not on a slot, not in the driver's books."""
+        """No task anywhere: not in the relay, the queue, on a slot, in anybody's books, nor one yet to be saved."""
         books = (self.relayed, self.busy_slots, len(self.swarm.dispatcher.queue), len(self.swarm.dispatcher.tasks))
-        return not any(books) and not self.queen._driver._runners
+        watched = [watch for watch in self.queen._vigil._watched if not isinstance(watch, ControlLink)]
+        return not any((*books, len(self.queen._flows), self.queen._driver._runners, watched))
 
     def worker_auth(self, worker_id: str) -> dict[str, str]:
         """The key of one worker, as a header."""
@@ -87,6 +91,19 @@ class Rig:
         answer = await self.ask("POST", RUSTBEES, asked)
         assert answer.status == 202, answer
         return str(answer.json()["rustbee_id"])
+
+    async def register(self, agent: ScriptedAgent, *, slots: int = 4, **fields: Any) -> str:
+        """Let an agent introduce itself; its id."""
+        known = {"rustbee_id": agent.worker_id, "modelcell": "fake", "location": agent.url, "status": "healthy"}
+        await self.report("/v2/swarmesh/rustbee", agent, **{**known, "slots": slots, **fields})
+        return agent.worker_id
+
+    async def report(self, path: str, agent: ScriptedAgent, **fields: Any) -> Answer:
+        """Something an agent says with its own key."""
+        body = {"rustbee_id": agent.worker_id, **fields}
+        answer = await ask_once(self.url, "POST", path, body, self.worker_auth(agent.worker_id))
+        assert answer.status == 200, answer
+        return answer
 
     async def rustbee(self, worker_id: str) -> dict[str, Any]:
         """What the list shows of one worker."""
@@ -122,3 +139,12 @@ async def running_queen(root: Path, **settings: Any) -> AsyncIterator[Rig]:
     finally:
         await rig.close()
         await queen.close()
+
+
+async def one_bad_one_good(rig: Rig, new_worker: NewWorker, bad: Behaviour) -> tuple[ScriptedWorker, ScriptedWorker]:
+    """Two workers; the bad one is asked first."""
+    first, second = await new_worker(), await new_worker()
+    first.behaviour = bad
+    for worker in (first, second):
+        await rig.adopt(worker)
+    return first, second

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from queen_rig import CHAT, FLOW, Rig, chat, running_queen
-from scripted_worker import SSE_HEAD, Behaviour, Call, ScriptedWorker, answers_at_once, chunk, completion, delta, holds
-from swarmesh.core import dispatch
-from swarmesh.queen import foreign, process
+from queen_rig import CHAT, FLOW, Rig, chat, one_bad_one_good
+from scripted_worker import Behaviour, Call, ScriptedWorker, answers_at_once, chunk, completion, holds
 from swarmesh.queen.refusal import REFUSAL_BYTES_MAX
 
 NewWorker = Callable[..., Awaitable[ScriptedWorker]]
@@ -50,25 +46,6 @@ EARLY_FAILURES: dict[str, Behaviour] = {
     "half a refusal": half_a_refusal,
     **{f"answers {status}": refuses(status) for status in (401, 403, 500, 502, 503, 504)},
 }
-
-
-@pytest.fixture
-async def impatient_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
-    """A queen who lets nobody wait for long in the hope that a worker comes back."""
-    monkeypatch.setattr(dispatch, "PATIENCE_MS", 200)
-    monkeypatch.setattr(process, "TICK_INTERVAL_S", 0.05)
-    monkeypatch.setattr(foreign, "PROBE_INTERVAL_S", 0.1)
-    async with running_queen(tmp_path / "home") as running:
-        yield running
-
-
-async def one_bad_one_good(rig: Rig, new_worker: NewWorker, bad: Behaviour) -> tuple[ScriptedWorker, ScriptedWorker]:
-    """Two workers; the bad one is asked first."""
-    first, second = await new_worker(), await new_worker()
-    first.behaviour = bad
-    for worker in (first, second):
-        await rig.adopt(worker)
-    return first, second
 
 
 @pytest.mark.parametrize("bad", EARLY_FAILURES.values(), ids=EARLY_FAILURES.keys())
@@ -180,87 +157,6 @@ async def test_the_clients_own_mistake_is_passed_on_and_hurts_nobody(
     assert [worker["status"] for worker in workers] == ["healthy", "healthy"]
     assert (len(first.calls), len(second.calls)) == (1, 0)
     await until(rig.is_idle)
-
-
-async def test_a_stream_that_breaks_between_events_says_so_and_ends(
-    rig: Rig, new_worker: NewWorker, until: Until
-) -> None:
-    first, second = await one_bad_one_good(rig, new_worker, holds)
-    client = await rig.start_chat(stream=True)
-    call = await first.call()
-    call.tokens("one")
-    await client.read_head()
-    assert await client.read_chunk() == delta("one")
-    call.cut()
-    events = [event.data async for event in client.events()]
-    assert len(events) == 1
-    error = json.loads(events[0])["error"]
-    assert error["code"] == "rustbee_lost"
-    assert "part of the answer was already sent" in error["message"]
-    assert not second.calls
-    assert (await client.ask("POST", CHAT, chat(), rig.auth)).status == 200, "the connection lives on"
-    await until(rig.is_idle)
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        SSE_HEAD + chunk(delta("one")) + b"5\r\nda",
-        SSE_HEAD + chunk(delta("one")[:-1]),
-        SSE_HEAD + chunk(delta("one"))[:-1],
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{",
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(b"{}\n\n"),
-    ],
-    ids=["in a chunk", "in an event", "before a chunk's end", "known length", "no event stream"],
-)
-async def test_an_answer_that_breaks_anywhere_else_is_cut(
-    rig: Rig, new_worker: NewWorker, part: bytes, until: Until
-) -> None:
-    first, second = await one_bad_one_good(rig, new_worker, holds)
-    client = await rig.start_chat(stream=True)
-    call = await first.call()
-    call.raw(part)
-    await client.read_head()
-    body = part.partition(b"\r\n\r\n")[2]
-    assert await client.reader.readexactly(len(body)) == body
-    call.cut()
-    assert await client.read_to_end() == b""
-    assert not second.calls
-    await until(rig.is_idle)
-
-
-async def test_an_http_1_0_client_sees_a_break_too(rig: Rig, new_worker: NewWorker, until: Until) -> None:
-    first, _ = await one_bad_one_good(rig, new_worker, holds)
-    client = await rig.connect()
-    body = json.dumps(chat(stream=True)).encode()
-    head = f"POST {CHAT} HTTP/1.0\r\nauthorization: Bearer {rig.key}\r\ncontent-length: {len(body)}\r\n\r\n"
-    client.send(head.encode() + body)
-    call = await first.call()
-    call.tokens("one")
-    await client.read_head()
-    assert await client.reader.readexactly(len(delta("one"))) == delta("one")
-    call.cut()
-    assert b'data: {"error":' in await client.read_to_end()
-    await until(rig.is_idle)
-
-
-async def test_a_worker_that_is_stopped_mid_stream_breaks_it_honestly(
-    rig: Rig, new_worker: NewWorker, until: Until
-) -> None:
-    worker = await new_worker()
-    worker.behaviour = holds
-    worker_id = await rig.adopt(worker)
-    client = await rig.start_chat(stream=True)
-    call = await worker.call()
-    call.tokens("one")
-    await client.read_head()
-    assert await client.read_chunk() == delta("one")
-    await rig.json("DELETE", f"/v2/swarmesh/rustbees/{worker_id}?grace_s=0")
-    assert b"rustbee_stopped" in await client.read_chunk()
-    assert await client.read_chunk() == b""
-    await call.wait_gone()
-    await until(rig.is_idle)
-    await until(lambda: not list(rig.swarm.fleet))
 
 
 async def test_a_worker_that_is_stopped_may_finish_within_its_grace(

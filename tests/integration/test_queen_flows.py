@@ -14,7 +14,8 @@ from queen_rig import FLOW, TOKENS, Rig, running_queen
 from raw_client import RawConnection
 from scripted_worker import Call, ScriptedWorker, answers_at_once, chunk, holds
 from swarmesh.core.ids import KeyId, ModelName, TaskId
-from swarmesh.queen import flows
+from swarmesh.core.refusals import MOVES_MAX
+from swarmesh.queen import flows, foreign
 from swarmesh.store.records import TaskRecord
 from swarmesh.wire.sse import PING, SseEvent
 
@@ -31,6 +32,11 @@ WHOLE = {
     "stop": ["x"],
     "priority": "high",
 }
+
+
+@pytest.fixture
+def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "PROBE_INTERVAL_S", 0.02)
 
 
 async def follow(rig: Rig, job_id: str, after: str = "", headers: dict[str, str] | None = None) -> RawConnection:
@@ -273,25 +279,54 @@ async def test_the_same_idempotency_key_is_the_same_task(rig: Rig, new_worker: N
         assert answer.status == 400
 
 
-async def test_a_stream_that_breaks_after_a_token_fails_the_task_and_keeps_it(
+@pytest.mark.usefixtures("_quick_probes")
+async def test_a_stream_that_breaks_after_a_token_is_tried_again_and_goes_on(
     rig: Rig, new_worker: NewWorker, until: Until
 ) -> None:
-    def breaks(call: Call) -> None:
-        call.tokens("half")
-        call.cut()
+    def breaks_once(call: Call) -> None:
+        if len(worker.calls) == 1:
+            call.tokens("half")
+            call.cut()
+        else:
+            streams(call, "ha", "lf and", " all")
 
     worker = await new_worker()
-    worker.behaviour = breaks
+    worker.behaviour = breaks_once
     await rig.adopt(worker)
     job_id = await submitted(rig)
+    events = await events_of(await follow(rig, job_id))
+    assert texts(events) == [(1, "half"), (2, " and"), (3, " all")]
+    assert events[-1].name == "done"
     await until(rig.is_idle)
+    shown = await rig.json("GET", f"{FLOW}/{job_id}")
+    assert (shown["status"], shown["attempts"]) == ("done", 2)
+
+
+@pytest.mark.usefixtures("_quick_probes")
+async def test_another_text_than_what_was_shown_fails_the_task_and_keeps_what_was(
+    rig: Rig, new_worker: NewWorker, until: Until
+) -> None:
+    def breaks_once(call: Call) -> None:
+        if len(worker.calls) == 1:
+            call.tokens("half")
+            call.cut()
+        else:
+            streams(call, "something else")
+
+    worker = await new_worker()
+    worker.behaviour = breaks_once
+    await rig.adopt(worker)
+    job_id = await submitted(rig)
     events = await events_of(await follow(rig, job_id))
     assert texts(events) == [(1, "half")]
-    assert (events[-1].name, json.loads(events[-1].data)["error"]["code"]) == ("error", "rustbee_lost")
+    assert (events[-1].name, json.loads(events[-1].data)["error"]["code"]) == ("error", "resume_diverged")
+    await until(rig.is_idle)
     shown = await rig.json("GET", f"{FLOW}/{job_id}")
-    assert (shown["status"], shown["error"]["code"]) == ("failed", "rustbee_lost")
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "resume_diverged")
+    assert (await rig.json("GET", f"{TOKENS}/{job_id}"))["text"] == "half"
 
 
+@pytest.mark.usefixtures("_quick_probes")
 @pytest.mark.parametrize(
     "ending",
     [
@@ -317,6 +352,8 @@ async def test_a_stream_without_a_proper_end_is_never_a_success(
     await until(rig.is_idle)
     shown = await rig.json("GET", f"{FLOW}/{job_id}")
     assert (shown["status"], shown["error"]["code"]) == ("failed", "rustbee_lost")
+    assert shown["attempts"] == len(worker.calls) == MOVES_MAX + 1
+    assert (await rig.json("GET", f"{TOKENS}/{job_id}"))["text"] == "half"
 
 
 async def test_a_slow_follower_waits_by_itself(rig: Rig, new_worker: NewWorker, until: Until) -> None:
@@ -352,7 +389,7 @@ async def test_a_restart_finds_everything_again(tmp_path: Path, new_worker: NewW
         halfway, queued, keyed = await submitted(rig), await submitted(rig), None
         answer = await rig.ask("POST", FLOW, {"prompt": "k"}, {"idempotency-key": "k"})
         keyed = answer.json()["job_id"]
-        (await worker.call(1)).tokens("half")
+        (await worker.call(1)).tokens("after")
         await until(lambda: rig.queen._flows._flows[halfway].rows)
     worker.behaviour = lambda call: streams(call, "after", "wards")
     async with running_queen(tmp_path / "home") as rig:
@@ -360,16 +397,14 @@ async def test_a_restart_finds_everything_again(tmp_path: Path, new_worker: NewW
         assert (await rig.rustbee(worker_id))["modelcell"] == "fake"
         tokens = await rig.json("GET", f"{TOKENS}/{finished}")
         assert (tokens["status"], tokens["text"], tokens["last_seq"]) == ("done", "hello", 2)
-        broken = await rig.json("GET", f"{FLOW}/{halfway}")
-        assert (broken["status"], broken["error"]["code"]) == ("failed", "queen_restarted")
-        assert (await rig.json("GET", f"{TOKENS}/{halfway}"))["text"] == "half"
-        for job_id in (queued, keyed):
-            assert (await done(rig, job_id))["status"] == "done"
+        for job_id, attempts in [(halfway, 2), (queued, 1), (keyed, 1)]:
+            shown = await done(rig, job_id)
+            assert (shown["status"], shown["attempts"]) == ("done", attempts)
             assert (await rig.json("GET", f"{TOKENS}/{job_id}"))["text"] == "afterwards"
         again = await rig.ask("POST", FLOW, {"prompt": "k"}, {"idempotency-key": "k"})
         assert again.json() == {"job_id": keyed, "status": "done"}
         await until(rig.is_idle)
-    assert len(worker.calls) == 4
+    assert [call.body["messages"][0]["content"] for call in worker.calls] == ["hi", "hi", "hi", "hi", "k"]
 
 
 async def test_a_task_that_nobody_can_read_any_more_does_not_keep_a_queen_from_starting(tmp_path: Path) -> None:

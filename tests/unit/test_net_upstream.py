@@ -440,3 +440,51 @@ async def test_a_pool_keeps_so_many_idle_connections(monkeypatch: pytest.MonkeyP
         for sink in sinks:
             await sink.whole()
         assert len(server.pool._idle) == 1
+
+
+async def test_severed_connections_break_and_none_is_made_for_a_while() -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        waiting = server.call()
+        other = await server.peer()
+        await other.request()
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart")
+        server.pool.sever(30)
+        for call in (sink, waiting):
+            assert "cut off" in await call.failure()
+        assert await peer.gone()
+        assert await other.gone()
+        made = server.accepted
+        assert "cut off" in await server.call().failure()
+        assert server.accepted == made
+        server.pool.sever(0)
+        again, peer = await server.asked()
+        peer.send(HELLO)
+        assert await again.whole() == b"hello"
+
+
+async def test_an_answer_that_lasts_until_the_close_is_not_whole_because_it_was_severed(until: Until) -> None:
+    async with serving() as server:
+        sink, peer = await server.asked()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await until(lambda: sink.data == b"half")
+        server.pool.sever(30)
+        assert "cut off" in await sink.failure()
+
+
+async def test_a_connection_that_was_being_made_is_severed_too(until: Until, turn: Turn) -> None:
+    async with serving() as server:
+        sink = server.call()
+        await turn()  # It is on its way.
+        server.pool.sever(30)
+        assert "cut off" in await sink.failure()
+        await until(lambda: not server.pool._open)
+
+
+async def test_idle_connections_are_severed_and_not_used_again(until: Until) -> None:
+    async with serving() as server:
+        await server.answered(HELLO)
+        server.pool.sever(0)
+        await until(lambda: not server.pool._idle and not server.pool._open)
+        await server.answered(HELLO)
+        assert server.accepted == 2

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from swarmesh.core.errors import EngineError
 from swarmesh.net.request import Request
-from swarmesh.queen.framing import Passage, passage_for
+from swarmesh.queen import framing
+from swarmesh.queen.framing import CHUNK_ENDS, EVENT_ENDS, EventGate, Passage, passage_for
 from swarmesh.wire.http1 import ChunkedFramer, ResponseHead, parse_response_head
+from swarmesh.wire.sse import PING
 
 EVENTS = b"content-type: text/event-stream"
 LAST_WORDS = b'data: {"error":{}}\n\n'
+CRLF = b"id: 3\r\ndata: 3\r\n\r\n"
 
 
 def head(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
@@ -105,43 +111,97 @@ def test_the_client_is_told_our_version_of_http() -> None:
 
 
 CHUNKED = [EVENTS, b"transfer-encoding: chunked"]
-ONE, TWO = b"data: 1\n\n", b"data: 2\n\n"
+ONE, TWO = b"id: 1\ndata: 1\n\n", b"id: 2\ndata: 2\n\n"
+STREAMS: dict[str, tuple[list[bytes], str, bytes]] = {
+    "as it is": (CHUNKED, "1.1", chunk(ONE) + chunk(PING) + chunk(TWO + TWO)),
+    "lines that end with CRLF": (CHUNKED, "1.1", chunk(CRLF) + chunk(CRLF)),
+    "one chunk for several": (CHUNKED, "1.1", chunk(ONE + TWO) + chunk(ONE)),
+    "an event in several chunks": (CHUNKED, "1.1", chunk(ONE[:9]) + chunk(ONE[9:]) + chunk(TWO)),
+    "until the close": ([EVENTS], "1.1", ONE + PING + TWO + CRLF),
+    "for HTTP/1.0": (CHUNKED, "1.0", chunk(ONE) + chunk(PING) + chunk(TWO[:5]) + chunk(TWO[5:] + CRLF)),
+    "for HTTP/1.0, until the close": ([EVENTS], "1.0", ONE + TWO),
+}
+
+
+def unframed(shown: bytes, version: str) -> bytes:
+    """The events in what the client was sent; its chunks are whole."""
+    if version == "1.0":
+        return shown
+    payload: list[bytes] = []
+    framer = ChunkedFramer()
+    assert framer.feed(shown + b"0\r\n\r\n", payload) == len(shown) + 5
+    return b"".join(payload)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
-@pytest.mark.parametrize(
-    ("lines", "version", "so_far", "ends"),
-    [
-        (CHUNKED, "1.1", b"", "told"),
-        (CHUNKED, "1.1", chunk(ONE), "told"),
-        (CHUNKED, "1.1", chunk(ONE) + chunk(TWO), "told"),
-        (CHUNKED, "1.1", chunk(ONE)[:-1], "cut"),
-        (CHUNKED, "1.1", chunk(ONE)[:-2], "cut"),
-        (CHUNKED, "1.1", chunk(ONE) + b"9\r\nda", "cut"),
-        (CHUNKED, "1.1", chunk(b"data: half"), "cut"),
-        ([b"transfer-encoding: chunked"], "1.1", chunk(b"{}\n\n"), "cut"),
-        ([EVENTS, b"content-length: 90"], "1.1", ONE, "cut"),
-        ([EVENTS], "1.1", ONE, "told"),
-        ([EVENTS], "1.1", ONE + b"data: ", "cut"),
-        ([EVENTS], "1.0", ONE, "told"),
-        (CHUNKED, "1.0", chunk(ONE), "told"),
-        (CHUNKED, "1.0", chunk(b"data: half"), "cut"),
-    ],
-)
-def test_last_words_are_said_only_between_events(
-    lines: list[bytes],
-    version: str,
-    so_far: bytes,
-    ends: str,
-    size: int,
+@pytest.mark.parametrize(("lines", "version", "stream"), STREAMS.values(), ids=STREAMS.keys())
+def test_only_whole_events_are_passed_on_however_a_stream_breaks(
+    lines: list[bytes], version: str, stream: bytes, size: int
 ) -> None:
+    def passage() -> Passage:
+        return passage_for(head(*lines), client(http_1_0=version == "1.0"))
+
+    whole = unframed(sent(passage(), [stream], ended=False), version)
+    for place in range(len(stream) + 1):
+        broken = passage()
+        shown = b"".join(broken.forward(piece, ended=False) for piece in cut(stream[:place], size))
+        broken.drop_rest()
+        events = unframed(shown, version)
+        assert whole.startswith(events)
+        assert events.endswith(EVENT_ENDS) or not events
+        assert broken.payload(shown) == events
+        assert unframed(shown + broken.events(LAST_WORDS), version) == events + LAST_WORDS
+        ended = shown + broken.events(LAST_WORDS) + broken.end()
+        assert ended.endswith(b"0\r\n\r\n") or version == "1.0"
+
+
+@pytest.mark.parametrize(("lines", "version", "stream"), STREAMS.values(), ids=STREAMS.keys())
+def test_what_is_whole_is_passed_on_at_once(lines: list[bytes], version: str, stream: bytes) -> None:
     passage = passage_for(head(*lines), client(http_1_0=version == "1.0"))
-    shown = sent(passage, cut(so_far, size), ended=False)
-    assert passage.can_tell is (ends == "told")
-    if ends == "told":
-        whole = shown + passage.tell(LAST_WORDS)
-        if version == "1.1":
-            payload: list[bytes] = []
-            assert ChunkedFramer().feed(whole, payload) == len(whole)
-            whole = b"".join(payload)
-        assert whole.endswith(LAST_WORDS)
+    assert passage.is_events
+    assert len(unframed(passage.forward(stream, ended=False), version)) == len(
+        unframed(stream, "1.1" if lines is CHUNKED else "1.0")
+    )
+
+
+@pytest.mark.parametrize("lines", [[b"transfer-encoding: chunked"], [EVENTS, b"content-length: 90"], []])
+def test_what_is_no_stream_of_events_is_not_kept_back(lines: list[bytes]) -> None:
+    passage = passage_for(head(*lines), client())
+    assert not passage.is_events
+    assert b"{}" in passage.forward(chunk(b"{}") if lines and lines[0].startswith(b"transfer") else b"{}", ended=False)
+
+
+@pytest.mark.parametrize("ends", [EVENT_ENDS, CHUNK_ENDS])
+def test_an_event_without_an_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch, ends: tuple[bytes, ...]) -> None:
+    monkeypatch.setattr(framing, "EVENT_BYTES_MAX", 100)
+    gate = EventGate(ends)
+    assert gate.pass_on(b"x" * 99, ended=False) == b""
+    with pytest.raises(EngineError, match="more than 100 bytes"):
+        gate.pass_on(b"x" * 2, ended=False)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_a_gate_gives_all_in_the_end_or_forgets_it(size: int) -> None:
+    data = ONE + PING + TWO + b"data: half"
+    gate = EventGate(EVENT_ENDS)
+    passed = b"".join(gate.pass_on(piece, ended=False) for piece in cut(data, size))
+    assert passed == ONE + PING + TWO
+    assert gate.pass_on(b"!", ended=True) == b"data: half!"
+    assert gate.pass_on(b"data: half", ended=False) == b""
+    gate.drop()
+    assert gate.pass_on(ONE, ended=False) == ONE
+
+
+@given(st.lists(st.sampled_from([ONE, TWO, CRLF, PING]), max_size=6), st.data())
+@settings(deadline=None)
+def test_any_cut_of_any_stream(events: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(map(chunk, events))
+    places = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    pieces = [stream[start:end] for start, end in zip([0, *places], [*places, len(stream)], strict=True)]
+    passage = passage_for(head(*CHUNKED), client())
+    shown = b""
+    for piece in pieces:
+        shown += passage.forward(piece, ended=False)
+        assert passage.payload(shown) in (b"".join(events[:count]) for count in range(len(events) + 1))
+    assert passage.payload(shown) == b"".join(events)
+    assert shown + passage.forward(b"0\r\n\r\n", ended=True) == stream + b"0\r\n\r\n"

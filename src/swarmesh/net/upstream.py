@@ -70,7 +70,7 @@ class UpstreamPool:
         """Break every connection as a lost network would, and make none for so long."""
         self._severed_until_s = self._loop.time() + seconds
         for connection in list(self._open):
-            connection.abort()
+            connection.break_off(self._cut_off)
 
     def close(self) -> None:
         """Close idle connections; those in use end with their answers."""
@@ -87,8 +87,8 @@ class UpstreamPool:
         return None
 
     async def _connect(self, call: UpstreamCall) -> None:
-        if self._loop.time() < self._severed_until_s:
-            call.fail(f"{self.address} is cut off for a while")
+        if self._is_severed():
+            call.fail(self._cut_off)
             return
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -103,7 +103,18 @@ class UpstreamPool:
         except OSError as error:
             call.fail(f"{self.address} cannot be reached: {error.strerror or error}")
         else:
-            connection.start(call)
+            if self._is_severed():  # Since it was asked for.
+                connection.abort()
+                call.fail(self._cut_off)
+            else:
+                connection.start(call)
+
+    def _is_severed(self) -> bool:
+        return self._loop.time() < self._severed_until_s
+
+    @property
+    def _cut_off(self) -> str:
+        return f"{self.address} is cut off for a while"
 
     def _connection(self) -> UpstreamConnection:
         return UpstreamConnection(self)
@@ -205,7 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
                     return
             ended, data = self._read_body(data)
         except SwarmeshError as error:
-            self._break(error.message)
+            self.break_off(error.message)
             return
         if ended:
             self._finish()
@@ -247,6 +258,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def break_off(self, reason: str) -> None:
+        """Close at once; an answer under way is broken, also one that would be whole when the server closes."""
+        call, self._call = self._call, None
+        self.abort()
+        if call is not None:
+            call.fail(reason)
+
     def _read_head(self, data: bytes) -> tuple[ResponseHead | None, bytes]:
         self._buffer += data
         while True:
@@ -280,9 +298,3 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self.close()
-
-    def _break(self, reason: str) -> None:
-        call, self._call = self._call, None
-        self.abort()
-        if call is not None:
-            call.fail(reason)

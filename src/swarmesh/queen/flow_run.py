@@ -111,6 +111,12 @@ class FlowRun:
         self.error = error
         self._keeper.failed(self._flow, error)
 
+    def hang_up(self) -> None:
+        """The queen ends; the worker may go on alone, for the next one."""
+        if self._call is not None:
+            self._call.cancel()
+        self._call = self._command = None
+
     # Sink
 
     def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:

@@ -210,8 +210,10 @@ class Flows:
         await self._saver.settle()
 
     async def close(self) -> None:
-        """Save what is there; running tasks stay unfinished in the hivecomb."""
+        """Save what is there; running tasks stay unfinished in the hivecomb, and go on where they run."""
         self._ping_timer.cancel()
+        for run in self._runs.values():
+            run.hang_up()
         await self._saver.close()
 
     # Effects

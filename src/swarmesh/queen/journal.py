@@ -32,7 +32,7 @@ class Journal:
 
     def append(self, data: bytes) -> None:
         """Keep ``data``; bytes beyond the bound are dropped and `complete` turns False."""
-        if not self.complete:
+        if not self.complete or not data:
             return
         self._recent.append(data)
         self._recent_bytes += len(data)
