@@ -90,7 +90,7 @@ async def test_every_stream_is_told_how_its_engine_ended(
     hit_at_s = time.monotonic()
     last = SseReader().feed(await task)[-1]
     assert (last.name, msgspec.json.decode(last.data)["error"]["code"]) == ("error", code)
-    assert (await openai).endswith(f": broken {code}\n\n".encode())
+    assert (await openai).endswith(f": broken {code}\n".encode())
     assert time.monotonic() - hit_at_s < within_s
     alarm = await queen.wait_alarm()
     assert (alarm.body["code"], alarm.body["returning"]) == (code, True)

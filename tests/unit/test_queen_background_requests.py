@@ -11,7 +11,8 @@ import pytest
 from swarmesh.core.errors import BadInputError, InvalidValueError
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId
 from swarmesh.net.request import Request
-from swarmesh.queen.background import OpenAiDialect, after_seq, submission_of
+from swarmesh.queen.awaited_answers import after_seq
+from swarmesh.queen.background import OpenAiDialect, submission_of
 from swarmesh.store.records import TaskRecord, TokenRow
 from swarmesh.wire.flow import Submission
 from swarmesh.wire.openai import ChatRequest

@@ -6,21 +6,16 @@ Such a task is kept as a nectarflow's submission, made of the chat request: ever
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from functools import partial
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qs
 
 import msgspec
-import structlog
 from msgspec import UNSET
 
-from swarmesh.core.errors import InvalidValueError, ModelNotFoundError, SwarmeshError
+from swarmesh.core.errors import InvalidValueError, ModelNotFoundError
 from swarmesh.core.ids import KeyId, ModelName, TaskId
 from swarmesh.core.task import TaskStatus
 from swarmesh.net.exchange import Exchange
-from swarmesh.net.request import Request
+from swarmesh.queen.awaited_answers import AwaitedAnswers, after_seq, asked, idempotency_key
 from swarmesh.queen.flow import error_of, usage_of
 from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
@@ -34,7 +29,6 @@ from swarmesh.wire.openai_chunks import ID_PREFIX, ChatChunks, error_event
 
 ATTACH_PREFIX: Final = ChatRequest.target + b"/"
 JOB_HEADER: Final = b"x-swarmesh-job"
-SEQ_DIGITS_MAX: Final = 15
 
 KEPT: Final = ("temperature", "top_p", "seed", "stop", "priority")
 """Fields that a submission has under the same name."""
@@ -56,8 +50,6 @@ NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
 }
 """Values that say what holds anyway; clients that send all their defaults are not refused for these."""
 MESSAGE_FIELDS: Final = frozenset({"role", "content"})
-
-log = structlog.get_logger("background")
 
 _any_decoder: Final = msgspec.json.Decoder()
 _submission_decoder: Final = msgspec.json.Decoder(Submission)
@@ -125,7 +117,7 @@ class BackgroundChats:
     def __init__(self, tasks: DurableTasks, models: KnownModels) -> None:
         self._tasks = tasks
         self._models = models
-        self._running: set[asyncio.Task[None]] = set()
+        self._answers = AwaitedAnswers()
 
     def serves(self, method: str, path: bytes) -> bool:
         """Whether somebody comes back to a chat with this request."""
@@ -133,28 +125,16 @@ class BackgroundChats:
 
     def take(self, exchange: Exchange) -> None:
         """Answer who comes back, with the rest; the path ends with the job id, or with the id of its chunks."""
-        self._run(exchange, self._attach(exchange))
+        self._answers.run(exchange, self._attach(exchange))
 
     def submit(self, exchange: Exchange, identity: Identity, request: ChatRequest) -> None:
         """Answer a chat with ``background``: with its chunks as they come, or without ``stream`` with its job id."""
-        self._run(exchange, self._submit(exchange, identity, request))
-
-    def _run(self, exchange: Exchange, answering: Coroutine[Any, Any, None]) -> None:
-        # A task of its own: the hivecomb takes its time.
-        task = asyncio.get_running_loop().create_task(_answered(exchange, answering))
-        self._running.add(task)
-        task.add_done_callback(partial(self._over, exchange))
-
-    def _over(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("request_failed", path=exchange.request.path.decode("latin-1"), exc_info=error)
-            exchange.finish(keep_alive=False)  # Nobody waits for an answer that will not come.
+        self._answers.run(exchange, self._submit(exchange, identity, request))
 
     async def _attach(self, exchange: Exchange) -> None:
         request = exchange.request
         job_id = request.path.removeprefix(ATTACH_PREFIX).decode("latin-1").removeprefix(ID_PREFIX)
-        tells_usage = _asked(request, "include_usage") == "true"
+        tells_usage = asked(request, "include_usage") == "true"
         await self._follow(TaskId(job_id), exchange, after_seq=after_seq(request), tells_usage=tells_usage)
 
     async def _submit(self, exchange: Exchange, identity: Identity, request: ChatRequest) -> None:
@@ -162,14 +142,13 @@ class BackgroundChats:
         model, known = self._models.resolve(submission.modelcell)
         if model and not known:
             raise ModelNotFoundError(f"no modelcell is called {model!r}", param="model")
-        idempotency_key = exchange.request.header(b"idempotency-key")
         record = await self._tasks.submit(
             submission,
             body,
             model=model,
             model_known=known,
             key_id=identity.key_id,
-            idempotency_key=idempotency_key.decode("latin-1") if idempotency_key is not None else None,
+            idempotency_key=idempotency_key(exchange.request),
         )
         if submission.stream:
             await self._follow(record.task_id, exchange, after_seq=0, tells_usage=request.wants_usage())
@@ -203,36 +182,12 @@ def submission_of(request: ChatRequest) -> tuple[Submission, bytes]:
     return submission, body
 
 
-def after_seq(request: Request) -> int:
-    """Where to go on: ``?after=SEQ`` before ``Last-Event-ID``, else from the start.
-
-    Raises:
-        InvalidValueError: It is no sequence number.
-    """
-    text = _asked(request, "after") or (request.header(b"last-event-id") or b"0").decode("latin-1")
-    if not text.isdecimal() or len(text) > SEQ_DIGITS_MAX:
-        raise InvalidValueError(f"{text[:32]!r} is no sequence number", param="after")
-    return int(text)
-
-
-async def _answered(exchange: Exchange, answering: Coroutine[Any, Any, None]) -> None:
-    try:
-        await answering
-    except SwarmeshError as error:
-        if not exchange.started:
-            exchange.fail(error)
-
-
 def _check_messages(messages: msgspec.Raw) -> None:
     told = decode_body(_messages_decoder, bytes(messages))
     for number, message in enumerate(told):
         for name, value in message.items():
             if name not in MESSAGE_FIELDS and _said(value) is not None:
                 raise _too_much(f"messages[{number}].{name}")
-
-
-def _asked(request: Request, name: str) -> str:
-    return parse_qs(request.query.decode("latin-1")).get(name, [""])[0]
 
 
 def _said(value: object) -> object:

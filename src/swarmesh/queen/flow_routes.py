@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
-from urllib.parse import parse_qs
-
 import msgspec
-import structlog
 
-from swarmesh.core.errors import InvalidValueError, ModelNotFoundError, SwarmeshError
+from swarmesh.core.errors import ModelNotFoundError
 from swarmesh.core.ids import TaskId
 from swarmesh.net.exchange import Exchange
+from swarmesh.queen.awaited_answers import AwaitedAnswers, after_seq, idempotency_key
 from swarmesh.queen.flows import Flows
 from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
 from swarmesh.wire.flow import Accepted
 from swarmesh.wire.sse import SseEvent, render
-
-log = structlog.get_logger("flow_routes")
 
 SUBMIT_TARGETS = frozenset({b"/v2/swarmesh/nectarflow", b"/v2/tasks"})
 TOKENS_PREFIX = b"/v2/swarmesh/honeytokens/"
@@ -30,7 +24,7 @@ class FlowRoutes:
     def __init__(self, flows: Flows, models: KnownModels) -> None:
         self._flows = flows
         self._models = models
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._answers = AwaitedAnswers()
 
     def serves(self, method: str, path: bytes) -> bool:
         """Whether this request is answered here."""
@@ -38,25 +32,8 @@ class FlowRoutes:
 
     def take(self, exchange: Exchange, identity: Identity) -> None:
         """Answer one request, in a task of its own: the hivecomb takes its time."""
-        task = asyncio.get_running_loop().create_task(self._answer(exchange, identity))
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._answered, exchange))
-
-    def _answered(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("request_failed", path=exchange.request.path.decode("latin-1"), exc_info=error)
-            exchange.finish(keep_alive=False)  # Nobody waits for an answer that will not come.
-
-    async def _answer(self, exchange: Exchange, identity: Identity) -> None:
-        try:
-            if exchange.request.method == "POST":
-                await self._submit(exchange, identity)
-            else:
-                await self._tokens(exchange)
-        except SwarmeshError as error:
-            if not exchange.started:
-                exchange.fail(error)
+        answering = self._submit(exchange, identity) if exchange.request.method == "POST" else self._tokens(exchange)
+        self._answers.run(exchange, answering)
 
     async def _submit(self, exchange: Exchange, identity: Identity) -> None:
         body = exchange.request.body
@@ -64,14 +41,13 @@ class FlowRoutes:
         model, known = self._models.resolve(submission.modelcell)
         if model and not known:
             raise ModelNotFoundError(f"no modelcell is called {model!r}", param="modelcell")
-        idempotency_key = exchange.request.header(b"idempotency-key")
         record = await self._flows.submit(
             submission,
             body,
             model=model,
             model_known=known,
             key_id=identity.key_id,
-            idempotency_key=idempotency_key.decode("latin-1") if idempotency_key is not None else None,
+            idempotency_key=idempotency_key(exchange.request),
         )
         accepted = msgspec.json.encode(Accepted(record.task_id, record.status))
         if submission.stream:
@@ -86,14 +62,4 @@ class FlowRoutes:
         if b"text/event-stream" not in (request.header(b"accept") or b""):
             exchange.respond_json(200, msgspec.json.encode(await self._flows.tokens(task_id)))
             return
-        await self._flows.follow(task_id, exchange, after_seq=_after_seq(exchange))
-
-
-def _after_seq(exchange: Exchange) -> int:
-    """Where to go on: ``?after=SEQ`` before ``Last-Event-ID``, else from the start."""
-    request = exchange.request
-    asked = parse_qs(request.query.decode("latin-1")).get("after", [])
-    text = asked[0] if asked else (request.header(b"last-event-id") or b"0").decode("latin-1")
-    if not text.isdecimal() or len(text) > 15:
-        raise InvalidValueError(f"{text[:32]!r} is no sequence number", param="after")
-    return int(text)
+        await self._flows.follow(task_id, exchange, after_seq=after_seq(request))

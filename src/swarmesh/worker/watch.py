@@ -18,11 +18,11 @@ class Watches:
     """The open ones. They are no work: nothing here counts as busy.
 
     Args:
-        deserted: Called when one who watched has left.
+        report_now: Called when one has come, who may have held this rustbee for dead, and when one has left.
     """
 
-    def __init__(self, deserted: Callable[[], None]) -> None:
-        self._deserted = deserted
+    def __init__(self, report_now: Callable[[], None]) -> None:
+        self._report_now = report_now
         self._streams: set[PingedStream] = set()
         self._ended = False
 
@@ -41,6 +41,7 @@ class Watches:
         self._streams.add(stream)
         exchange.on_abort = lambda: self._left(stream)
         stream.send(PING)
+        self._report_now()
 
     def end(self) -> None:
         """The agent ends: say so to all who watch, and take no more."""
@@ -52,4 +53,4 @@ class Watches:
     def _left(self, stream: PingedStream) -> None:
         stream.stop_pings()
         self._streams.discard(stream)
-        self._deserted()
+        self._report_now()
