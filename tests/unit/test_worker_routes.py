@@ -287,19 +287,19 @@ async def test_watching_is_a_ping_at_once_and_no_work(desk: Desk, monkeypatch: p
         assert desk.meter.busy == 0
         async with desk.client.stream("GET", "/watch") as third:
             assert third.status == 200
-        await desk.until(lambda: desk.deserted == 1, "that one has left is told")
+        await desk.until(lambda: desk.deserted == 4, "that three have come and one has left is told")
         desk.routes.end_watches()
         assert set(await one.read() + await other.read()) == set(PING)  # Whole, not cut.
     status, answer = await desk.ask("GET", "/watch")
     assert (status, answer["error"]["code"]) == (503, "rustbee_not_ready")
-    assert desk.deserted == 1
+    assert desk.deserted == 4
 
 
 async def test_watchers_are_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "WATCHERS_MAX", 1)
     async with desk.client.stream("GET", "/watch"):
         assert (await desk.ask("GET", "/watch"))[0] == 503
-    await desk.until(lambda: desk.deserted == 1, "the first has left")
+    await desk.until(lambda: desk.deserted == 2, "the first has come and has left")
     async with desk.client.stream("GET", "/watch") as again:
         assert again.status == 200
 
