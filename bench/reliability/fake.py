@@ -59,10 +59,12 @@ def _rows(plan: Plan, hive: Hive, surface: Surface, variant: Variant) -> list[Ro
     if failed:
         reason = f"the unbroken answer has no {variant.channel!r} {failed[0].error}".strip()
         return [plan.saw(Row("fake", words, 0, GOAL, held=False, problems=(reason,)))]
-    pairs = list(_cuts(plan, hive, surface, variant, answers, words))
+    # A short answer, such as a tool call, can be cut only where it has something.
+    targets = {index for index in variant.targets if index < min(each.count for each in answers.values())}
+    pairs = list(_cuts(plan, hive, surface, variant, answers, words, targets))
     runs = [run for run, _ in pairs]
-    missing = set(variant.targets) - {run.cut_index for run in runs if run.mid_stream}
-    also = {"indexes": f"{len(set(variant.targets) - missing)} of {len(set(variant.targets))}"}
+    missing = targets - {run.cut_index for run in runs if run.mid_stream}
+    also = {"indexes": f"{len(targets - missing)} of {len(targets)}"}
     never = (f"never cut at {sorted(missing)}",) if missing else ()
     rows = [row_of(runs, GOAL, wanted=1, also=also, wrong=never)]
     inside = [run for run, shot in pairs if _at_multi_byte(shot, answers)]
@@ -73,10 +75,16 @@ def _rows(plan: Plan, hive: Hive, surface: Surface, variant: Variant) -> list[Ro
 
 
 def _cuts(
-    plan: Plan, hive: Hive, surface: Surface, variant: Variant, answers: Answers, words: str
+    plan: Plan,
+    hive: Hive,
+    surface: Surface,
+    variant: Variant,
+    answers: Answers,
+    words: str,
+    targets: set[int],
 ) -> Iterator[tuple[Run, Shot]]:
     """Fire until every index was cut at."""
-    needed = set(variant.targets)
+    needed = set(targets)
     for _ in range(ROUNDS_MAX * (1 + len(needed) // (STREAMS // 2))):
         if not needed:
             return

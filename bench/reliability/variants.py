@@ -66,7 +66,7 @@ def for_chat(plan: Plan) -> list[Variant]:
     some = tuple(range(0, INDEXES, max(1, INDEXES // plan.count(SOME))))
     return [
         Variant("n=3", some, {"n": 3, "max_tokens": INDEXES}, channel="2"),
-        Variant("tool calls", some, {"tools": [TOOL], "tool_choice": "required"}, channel="0/tool/0"),
+        Variant("tool calls", tuple(range(INDEXES)), {"tools": [TOOL], "tool_choice": "required"}, channel="0/tool/0"),
     ]
 
 
