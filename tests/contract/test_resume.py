@@ -294,7 +294,7 @@ class TestOpenAi:
                 seen = await reader.readuntil(b'"delta":{"content"')
                 os.kill(running.engine.pid, signal.SIGKILL)
                 seen += await reader.read()
-            assert seen.endswith(b"\r\n: broken engine_crashed\n\n\r\n")
+            assert seen.endswith(b"\r\n: broken engine_crashed\n\r\n")
             assert b'"finish_reason":"' not in seen
             assert agent.meter.busy == 0
             assert not agent.passing
