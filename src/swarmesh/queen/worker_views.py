@@ -27,7 +27,7 @@ def rustbee_view(worker: Worker, last_alarm: ErrorBody | None) -> RustbeeView:
         backend=worker.backend,
         host=worker.host,
         location=worker.location,
-        status=worker.status.value,
+        status=shown_status(worker).value,
         load=round(min(1.0, busy / worker.slots), 4) if worker.slots else 0.0,
         slots=worker.slots,
         slots_busy=busy,
@@ -41,12 +41,18 @@ def rustbee_view(worker: Worker, last_alarm: ErrorBody | None) -> RustbeeView:
     )
 
 
+def shown_status(worker: Worker) -> WorkerStatus:
+    """What people see: one that reports well but cannot be reached gets nothing, so it is not called healthy."""
+    unreachable = worker.silent and worker.status is WorkerStatus.HEALTHY
+    return WorkerStatus.SUSPECT if unreachable else worker.status
+
+
 def waggle_view(worker: Worker, last: Waggle | None) -> WaggleView:
     """The last report, its age and how long it took; None for a worker that has not reported yet."""
     return WaggleView(
         rustbee_id=worker.worker_id,
         modelcell=worker.model,
-        status=worker.status.value,
+        status=shown_status(worker).value,
         load=worker.load_ratio,
         vram_used=worker.vram_used_mib,
         quality=worker.quality,
