@@ -12,7 +12,7 @@ import pytest
 
 from queen_rig import FLOW, TOKENS, Rig, running_queen
 from raw_client import RawConnection
-from scripted_worker import Call, ScriptedWorker, answers_at_once, chunk, holds
+from scripted_worker import Call, ScriptedWorker, answers_at_once, chunk, delta, holds
 from swarmesh.core.ids import KeyId, ModelName, TaskId
 from swarmesh.core.refusals import MOVES_MAX
 from swarmesh.queen import flows, foreign
@@ -437,3 +437,20 @@ async def test_a_quiet_stream_is_pinged(
         answers_at_once(await worker.call())
         assert (await events_of(follower))[-1].name == "done"
         await until(rig.is_idle)
+
+
+async def test_a_server_that_says_why_it_ended_need_not_say_that_it_ended(
+    rig: Rig, new_worker: NewWorker, until: Until
+) -> None:
+    def ends_unmarked(call: Call) -> None:
+        call.tokens("all")
+        call.raw(chunk(delta("", "length")) + b"0\r\n\r\n")
+        call.exchange.finish()
+
+    worker = await new_worker()
+    worker.behaviour = ends_unmarked
+    await rig.adopt(worker)
+    job_id = await submitted(rig)
+    await until(rig.is_idle)
+    shown = await rig.json("GET", f"{FLOW}/{job_id}")
+    assert (shown["status"], shown["attempts"]) == ("done", 1)

@@ -25,6 +25,13 @@ class SwarmeshError(Exception):
         super().__init__(self.message)
 
 
+class InternalError(SwarmeshError):
+    """Something went wrong inside the queennode."""
+
+    code = "internal_error"
+    default_hint = "Its log has the details: logs/queennode.log in SWARMESH_HOME."
+
+
 class BadInputError(SwarmeshError):
     """The request cannot be understood; sending it again unchanged will not help."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from swarmesh.core.errors import (
+    InternalError,
     ModelNotFoundError,
     NoExperiencedRustbeesError,
     NoRustbeesAvailableError,
@@ -88,8 +89,8 @@ def no_rustbees(fleet: Fleet, task: Task) -> NoRustbeesAvailableError:
 def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke) -> SwarmeshError | None:
     """Why a task whose stream broke ends there; None when another worker may go on with it."""
     if event.blame is Blame.TASK:
-        kind = ResumeDivergedError if event.code == ResumeDivergedError.code else TaskRefusedError
-        return kind(event.message)
+        kinds: dict[str, type[SwarmeshError]] = {kind.code: kind for kind in (ResumeDivergedError, InternalError)}
+        return kinds.get(event.code, TaskRefusedError)(event.message)
     lost = f"{event.message} ({event.code}, attempt {task.attempt})"
     if task.kills >= KILLS_MAX:
         return PoisonTaskError(f"{lost}; it crashed {task.kills} engines")

@@ -6,6 +6,8 @@ import time
 from collections import deque
 from typing import Protocol, assert_never
 
+import structlog
+
 from swarmesh.core.commands import (
     BreakStream,
     CancelStream,
@@ -20,11 +22,13 @@ from swarmesh.core.commands import (
     StartStream,
     StopWorker,
 )
-from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.errors import InternalError, SwarmeshError
 from swarmesh.core.events import Event, StreamBroke
 from swarmesh.core.ids import Blame, TaskId
 from swarmesh.core.swarm import Swarm
 from swarmesh.queen.links import Links, WorkerLink
+
+log = structlog.get_logger("driver")
 
 
 class Runner(Protocol):
@@ -97,9 +101,18 @@ class Driver:
         try:
             while self._events:
                 for command in self.swarm.handle(self._events.popleft(), now_ms()):
-                    self._execute(command)
+                    self._do(command)
         finally:
             self._draining = False
+
+    def _do(self, command: Command) -> None:
+        try:
+            self._execute(command)
+        except Exception:  # An edge between tasks: what one of them does wrong must not take the others' commands along
+            log.exception("command_failed", command=type(command).__name__)
+            if isinstance(command, StartStream):
+                words = "the queennode could not start this task"
+                self.post(StreamBroke(command.task_id, command.attempt, Blame.TASK, InternalError.code, words))
 
     def _execute(self, command: Command) -> None:
         match command:

@@ -137,6 +137,8 @@ class FlowRun:
             return
         try:
             self._read(data)
+            if ended and self._call is not None and self._foreign is not None and self._foreign.is_finished:
+                self._take(self._foreign.end())
         except ResumeDivergedError as error:
             self._broke(Blame.TASK, error.code, error.message)
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.errors import InternalError, SwarmeshError
 from swarmesh.net.asgi import AsgiBridge
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.background import BackgroundChats
@@ -13,13 +13,6 @@ from swarmesh.queen.keys import KeyRing, Role
 from swarmesh.queen.relay import Relay
 
 log = structlog.get_logger("front")
-
-
-class InternalError(SwarmeshError):
-    """Something went wrong inside the queennode."""
-
-    code = "internal_error"
-    default_hint = "Its log has the details: logs/queennode.log in SWARMESH_HOME."
 
 
 class Front:

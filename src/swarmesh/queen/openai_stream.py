@@ -77,7 +77,7 @@ class OpenAiStream:
     def translate(self, event: SseEvent) -> list[SseEvent]:
         """Our events for one of theirs; ``done`` comes for their end mark."""
         if event.data == DONE_MARK:
-            return [self._done()]
+            return [self.end()]
         chunk = _decoder.decode(event.data)
         if chunk.error is not None:
             error = ErrorData(ErrorBody("engine_error", chunk.error.message or "the server reported an error"))
@@ -99,7 +99,17 @@ class OpenAiStream:
             raise ResumeDivergedError(f"the server said {text[: len(again)]!r} where {again!r} was shown already")
         return text[len(again) :]
 
-    def _done(self) -> SseEvent:
+    @property
+    def is_finished(self) -> bool:
+        """The server has said why its answer ended; some say nothing after that."""
+        return self._finish_reason is not None
+
+    def end(self) -> SseEvent:
+        """Our event for the end of the answer.
+
+        Raises:
+            ResumeDivergedError: What was shown before was not all said again.
+        """
         if self._shown:
             raise ResumeDivergedError("the server said less than was shown already")
         usage = self._usage or Usage(0, self._pieces, self._pieces)

@@ -12,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from swarmesh.core.errors import MethodNotAllowedError, NotFoundError, SwarmeshError
+from swarmesh.core.errors import InternalError, MethodNotAllowedError, NotFoundError, SwarmeshError
 from swarmesh.queen.api.openapi import document
 from swarmesh.queen.api.route import JsonResponse, Route, identity_of
-from swarmesh.queen.front import InternalError
 from swarmesh.wire.errors import ErrorEnvelope, error_body
 
 log = structlog.get_logger("api")
