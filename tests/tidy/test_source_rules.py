@@ -31,7 +31,6 @@ WIDE_EXCEPT_EDGES = {
 
 VAGUE_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "manager", "base", "misc", "stuff"})
 
-NON_ASCII: dict[str, str] = {}
 ELLIPSIS = "\u2026"
 """Allowed in words for people, like any ASCII character."""
 
@@ -191,10 +190,10 @@ def test_every_package_says_what_it_is() -> None:
 def test_source_is_ascii() -> None:
     none(
         [
-            f"{place(path, number)} is not ASCII: write an escape, or a reason in NON_ASCII"
+            f"{place(path, number)} is not ASCII: write an escape"
             for path in python_files(SRC)
             for number, line in enumerate(lines_of(path), 1)
-            if not line.replace(ELLIPSIS, "").isascii() and str(path.relative_to(ROOT)) not in NON_ASCII
+            if not line.replace(ELLIPSIS, "").isascii()
         ]
     )
 
