@@ -10,6 +10,7 @@ from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.poison import FINGERPRINTS_MAX, QUARANTINE_MS, PoisonBooks
+from swarmesh.core.refusals import NOT_READY
 from swarmesh.core.task import Task, TaskStatus
 
 SAME = 7
@@ -41,6 +42,19 @@ def test_a_task_that_crashes_two_engines_alone_is_poison() -> None:
     assert (error.code, error.status) == ("failed_poison", 422)
     assert "it crashed 2 engines" in error.message
     assert hive.is_at_rest()
+
+
+def test_a_suspect_whose_worker_was_not_ready_leaves_no_probation_behind() -> None:
+    hive = a_swarm(3)
+    hive.submit("t", fingerprint=SAME)
+    hive.crash("t")
+    assert (hive.running("w1"), hive.worker("w1").probation) == (["t"], "t")
+    hive.cut("t", code=NOT_READY)
+    assert (hive.worker("w1").status, hive.worker("w1").probation) == (WorkerStatus.STARTING, None)
+    assert (hive.running("w2"), hive.task("t").moves) == (["t"], 1), "and it is no move"
+    hive.crash("t")
+    assert hive.failures() == {"t": "failed_poison"}
+    assert [worker.probation for worker in map(hive.worker, ("w0", "w1", "w2"))] == [None] * 3
 
 
 @pytest.mark.parametrize("code", ["engine_died", "engine_stuck", "stream_cut", "rustbee_silent"])

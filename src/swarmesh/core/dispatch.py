@@ -307,7 +307,7 @@ class Dispatcher:
         return refusals.queue_full(waiting)
 
     def _hold_against(self, event: StreamBroke, task: Task, now_ms: int) -> None:
-        blamed = event.blame is Blame.WORKER
+        blamed = event.blame is Blame.WORKER and event.code != refusals.NOT_READY
         worker = self._settle(task, keep_probation=blamed)
         if event.code == refusals.NOT_READY:
             if worker is not None and worker.status in SERVING:  # It gets nothing more before it says that it can.
