@@ -98,7 +98,7 @@ class AsItIs:
     def __init__(self, head: ResponseHead) -> None:
         self.keeps_alive = True
         self.is_events = head.chunked and _is_event_stream(head)
-        self._gate = EventGate(CHUNK_ENDS)
+        self._gate = EventGate(CHUNK_ENDS) if self.is_events else None
 
     def head(self, head: ResponseHead, extra: bytes) -> bytes:
         """See `Passage`."""
@@ -108,11 +108,12 @@ class AsItIs:
 
     def forward(self, data: bytes, *, ended: bool) -> bytes:
         """See `Passage`."""
-        return self._gate.pass_on(data, ended=ended) if self.is_events else data
+        return self._gate.pass_on(data, ended=ended) if self._gate is not None else data
 
     def drop_rest(self) -> None:
         """See `Passage`."""
-        self._gate.drop()
+        if self._gate is not None:
+            self._gate.drop()
 
     def events(self, events: bytes) -> bytes:
         """See `Passage`."""

@@ -107,7 +107,8 @@ class Relay:
         )
         answer = RelayedAnswer(self, self._driver, exchange, task_id, request)
         self.active += 1
-        self._vigil.add(answer)
+        if request.streams():  # Nothing else is pinged, or has a client who could be told that it waits.
+            self._vigil.add(answer)
         self._driver.run(task_id, answer, event)
 
     def over(self, answer: RelayedAnswer) -> None:

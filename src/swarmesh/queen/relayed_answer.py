@@ -159,14 +159,15 @@ class RelayedAnswer:
     def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
         """See `swarmesh.net.upstream.Sink`."""
         self._quiet_ticks = 0
-        tail, self._last = self._last + data if ended else b"", data
+        before, self._last = self._last, data
         try:
             first = self._opened(head) if head is not None else b""
             if self._refusal is not None:
                 self._refused(self._refusal, data, ended=ended)
                 return
             assert self._through is not None, "a head comes before its body"
-            whole = ended and (DONE_MARK in tail or not self._is_events())
+            # An answer that is no stream, which most are, is whole without being looked at.
+            whole = ended and (not self._is_events() or DONE_MARK in before + data)
             passed = self._through.forward(data, ended=whole)
         except SwarmeshError as error:
             self._unreadable(error)
