@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -121,9 +122,10 @@ class QueenLink:
             await self._send("POST", ALARM_TARGET, msgspec.json.encode(self._alarms[0]), TIMEOUT_S)
             self._alarms.popleft()
         self._flushed.set()
-        asked_at_s = self._loop.time()
-        answer = await self._say(WAGGLE_TARGET, self._reporter.waggle(asked_at_s, self._rtt_ms))
-        self._rtt_ms = (self._loop.time() - asked_at_s) * 1000
+        # uvloop's clock ticks in milliseconds, and an answer on one machine takes less than one.
+        asked_at_s = time.perf_counter()
+        answer = await self._say(WAGGLE_TARGET, self._reporter.waggle(self._loop.time(), self._rtt_ms))
+        self._rtt_ms = (time.perf_counter() - asked_at_s) * 1000
         if answer.status == UNKNOWN:
             raise QueenUnreachableError("the queennode does not know this rustbee; it introduces itself again")
 
