@@ -193,8 +193,8 @@ async def test_the_last_words_of_a_failed_start_can_be_read(host: Host, home: Ho
     work_dir = home.worker_dir("rustbee-1")
     work_dir.mkdir(parents=True)
     (work_dir / "engine.log").write_text("\n".join(f"line {n}" for n in range(100)))
-    assert host.tail("rustbee-1", 3) == "line 97\nline 98\nline 99"
-    assert host.tail("rustbee-2") == ""
+    assert await host.tail("rustbee-1", 3) == "line 97\nline 98\nline 99"
+    assert await host.tail("rustbee-2") == ""
 
 
 @pytest.mark.parametrize("worker_id", ["../../etc", "a/b", "", ".hidden", "x" * 65])

@@ -210,7 +210,7 @@ async def test_a_spec_that_is_none_is_explained(home: Home) -> None:
     await host.spawn(make_spec(home, slots="many"))
     async with asyncio.timeout(10):
         await host.wait_exit("rustbee-1")
-    assert "the worker's spec cannot be read" in host.tail("rustbee-1")
+    assert "the worker's spec cannot be read" in await host.tail("rustbee-1")
     await host.stop("rustbee-1", grace_s=0.0)
 
 

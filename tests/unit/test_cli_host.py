@@ -28,7 +28,7 @@ class HostOfSleepers(LocalHost):
     total_mib = 100_000
 
     async def probe(self) -> HostFacts:
-        return HostFacts("localhost", self.total_mib, self.total_mib, 2)
+        return msgspec.structs.replace(await super().probe(), total_mib=self.total_mib, available_mib=self.total_mib)
 
     def _start(self, work_dir: Path) -> subprocess.Popen[bytes]:
         with (work_dir / "agent.out").open("wb") as out:

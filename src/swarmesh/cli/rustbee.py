@@ -130,7 +130,7 @@ def _wait(home: Home, host: LocalHost, agent: SpawnedAgent, modelcell: str) -> s
 
     def must_live() -> None:
         if not ProcessIdentity(agent.pid, agent.started_at, agent.boot_id).alive:
-            said = host.tail(agent.worker_id) or "it said nothing"
+            said = asyncio.run(host.tail(agent.worker_id)) or "it said nothing"
             raise EngineStartError(f"{agent.worker_id} ended while it was starting:\n{said}")
 
     with home_swarm(home, queen) as swarm:

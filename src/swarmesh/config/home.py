@@ -72,6 +72,16 @@ class Home(msgspec.Struct, frozen=True):
         digest = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"swarmesh-{os.getuid()}-{digest}"
 
+    @property
+    def models_dir(self) -> Path:
+        """Model files that were copied here from elsewhere in the swarm, a directory for each model."""
+        return self.root / "models"
+
+    @property
+    def ssh_dir(self) -> Path:
+        """Host keys of the machines that were added."""
+        return self.root / "ssh"
+
     def make(self) -> None:
         """Create what is missing.
 

@@ -40,3 +40,13 @@ def worker_of_key(secret: bytes, key: str) -> str | None:
         return None
     # As bytes: what a stranger sends need not be ASCII, and text that is not cannot be compared.
     return worker_id if hmac.compare_digest(key.encode(), worker_key(secret, worker_id).encode()) else None
+
+
+def host_secret(secret: bytes, host: str) -> bytes:
+    """What the worker keys of another host are derived from, so that a host can speak for its own workers only."""
+    return hmac.new(secret, b"host\0" + host.encode(), hashlib.sha256).digest()
+
+
+def hive_id(secret: bytes) -> str:
+    """Which hive this is, as hosts know it: one host may lend itself to several, each with a home of its own there."""
+    return hmac.new(secret, b"hive", hashlib.sha256).hexdigest()[:12]

@@ -1,4 +1,7 @@
-"""Where workers run: one machine behind one small interface."""
+"""Where workers run: one machine behind one small interface.
+
+Any method of a host that is not this machine may raise ``HostUnreachableError`` (see `swarmesh.hosts.ssh_errors`).
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,38 @@ class GpuFacts(msgspec.Struct, frozen=True):
     free_mib: int
 
 
-class HostFacts(msgspec.Struct, frozen=True):
-    """What a machine has; MiB. Inside a container with a memory limit, the limit counts."""
+class HostLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """Where things lie on a machine; absolute paths there, see `swarmesh.config.home.Home`."""
+
+    root: str
+    workers_dir: str
+    sockets_dir: str
+    queen_file: str
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a machine is and has; MiB. Inside a container with a memory limit, the limit counts.
+
+    Attributes:
+        llama_server: Path of the llama-server it would use for a GPU; empty when it has none.
+        threads: What its owner has set for engines there; 0 for no wish.
+        disk_free_mib: Where its home is.
+    """
 
     name: str
     total_mib: int
     available_mib: int
     cpu_cores: int
+    layout: HostLayout
     gpus: tuple[GpuFacts, ...] = ()
+    llama_server: str = ""
+    threads: int = 0
+    disk_free_mib: int = 0
+    system: str = ""
+    machine: str = ""
+    python: str = ""
+    version: str = ""
+    boot_id: str = ""
 
 
 class SpawnedAgent(msgspec.Struct, frozen=True):
@@ -66,5 +93,15 @@ class Host(Protocol):
     async def workers(self) -> list[AgentFile]:
         """Agents alive on this machine. What dead ones left (engines, sockets) is cleared away."""
 
-    def tail(self, worker_id: str, lines_max: int = 20) -> str:
+    async def tail(self, worker_id: str, lines_max: int = 20) -> str:
         """Last lines of a worker's logs, for a start that failed; empty when there are none."""
+
+    async def reach(self, worker_id: str, location: str) -> str:
+        """Where a worker that listens at ``location`` on that machine is reached from this one.
+
+        Raises:
+            SwarmeshError: The machine cannot be reached now.
+        """
+
+    async def let_go(self, worker_id: str) -> None:
+        """Give up the way to a worker that is gone; harmless when there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import re
 import shutil
 import signal
@@ -15,13 +16,15 @@ from typing import Final
 
 import msgspec
 
+from swarmesh import __version__
 from swarmesh.config.home import Home
+from swarmesh.config.settings import load_settings
 from swarmesh.core.errors import ConflictError, EngineStartError, NotFoundError
 from swarmesh.hosts.agent_file import FILE_NAME, AgentFile, read_agent_file
 from swarmesh.hosts.gpus import find_gpus
-from swarmesh.hosts.host import HostFacts, SpawnedAgent
-from swarmesh.hosts.memory import memory_mib
-from swarmesh.hosts.process_identity import ProcessIdentity, identify
+from swarmesh.hosts.host import HostFacts, HostLayout, SpawnedAgent
+from swarmesh.hosts.memory import MIB, memory_mib
+from swarmesh.hosts.process_identity import ProcessIdentity, boot_id, identify
 from swarmesh.wire.spec import WorkerSpec
 
 LOCAL_NAME: Final = "local"
@@ -55,8 +58,24 @@ class LocalHost:
     async def probe(self) -> HostFacts:
         """See `Host`."""
         total_mib, available_mib = memory_mib()
-        gpus = await find_gpus(total_mib, available_mib)
-        return HostFacts(self._name, total_mib, available_mib, os.cpu_count() or 1, gpus)
+        settings = load_settings(self._home.config_file).rustbee
+        self._home.make()
+        return HostFacts(
+            name=self._name,
+            total_mib=total_mib,
+            available_mib=available_mib,
+            cpu_cores=os.cpu_count() or 1,
+            layout=_layout(self._home),
+            gpus=await find_gpus(total_mib, available_mib),
+            llama_server=shutil.which(Path(settings.llama_server or "llama-server").expanduser()) or "",
+            threads=settings.threads,
+            disk_free_mib=shutil.disk_usage(self._home.root).free // MIB,
+            system=platform.system(),
+            machine=platform.machine(),
+            python=platform.python_version(),
+            version=__version__,
+            boot_id=boot_id(),
+        )
 
     async def spawn(self, spec: WorkerSpec) -> SpawnedAgent:
         """See `Host`."""
@@ -68,7 +87,7 @@ class LocalHost:
         self._children[spec.rustbee_id] = child
         identity = identify(child.pid)
         if identity is None or child.stdin is None:
-            raise EngineStartError(f"the agent of {spec.rustbee_id} ended at once: {self.tail(spec.rustbee_id)}")
+            raise EngineStartError(f"the agent of {spec.rustbee_id} ended at once: {self._tail(spec.rustbee_id)}")
         # Written before the agent knows what it is, so that it can be found and ended at every moment of its life.
         _first_file(spec, identity).write(work_dir)
         with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
@@ -104,8 +123,18 @@ class LocalHost:
         self._forget_oldest()
         return alive
 
-    def tail(self, worker_id: str, lines_max: int = 20) -> str:
+    async def tail(self, worker_id: str, lines_max: int = 20) -> str:
         """See `Host`."""
+        return self._tail(worker_id, lines_max)
+
+    async def reach(self, worker_id: str, location: str) -> str:  # noqa: ARG002 - on one machine the way is the place
+        """See `Host`."""
+        return location
+
+    async def let_go(self, worker_id: str) -> None:
+        """See `Host`."""
+
+    def _tail(self, worker_id: str, lines_max: int = 20) -> str:
         work_dir = self._dir(worker_id)
         lines = [line for name in LOGS for line in _last_lines(work_dir / name, lines_max)]
         return "\n".join(lines[-lines_max:])
@@ -170,6 +199,15 @@ class LocalHost:
         dead.sort(key=lambda path: path.stat().st_mtime)
         for path in dead[:-DEAD_DIRS_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _layout(home: Home) -> HostLayout:
+    return HostLayout(
+        root=str(home.root),
+        workers_dir=str(home.workers_dir),
+        sockets_dir=str(home.sockets_dir),
+        queen_file=str(home.queen_file),
+    )
 
 
 def _first_file(spec: WorkerSpec, identity: ProcessIdentity) -> AgentFile:
