@@ -36,7 +36,7 @@ tidy unit property contract simulation integration e2e: setup
 	$(BIN)/python -m pytest tests/$@ -q $(PYTEST_ARGS)
 
 # Long runs, each a target of its own; their last results stand in docs/.
-.PHONY: sim sim-seeds bench-relay bench-core bench-store bench-reliability
+.PHONY: sim sim-seeds bench-relay bench-core bench-store bench-reliability bench-tunnel bench-hosts
 sim: setup
 	$(BIN)/python -m swarmesh.sim --workers 1000 --events 100000 --seed 1 --check
 
@@ -50,6 +50,13 @@ bench-reliability: setup
 
 bench-relay: setup
 	$(BIN)/python -m bench.relay --write-docs
+
+bench-tunnel: setup
+	$(BIN)/python -m bench.tunnel --write-docs
+
+# Machines made of namespaces (needs root): 50 rustbees up and down, cuts, queens that die, copies, installs.
+bench-hosts: setup
+	$(BIN)/python -m bench.hosts --write-docs
 
 bench-core: setup
 	$(BIN)/python -m bench.core

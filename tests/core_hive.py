@@ -8,6 +8,8 @@ from swarmesh.core.commands import BreakStream, Command, FailTask, PreemptStream
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.events import (
     Event,
+    HostDrainRequested,
+    HostLost,
     StreamBroke,
     StreamEnded,
     StreamProgressed,
@@ -65,17 +67,26 @@ class Hive:
     # workers
 
     def register(
-        self, name: str, *, slots: int = 1, model: str = "qwen", ready: bool = True, engine_pid: int = PID
+        self,
+        name: str,
+        *,
+        slots: int = 1,
+        model: str = "qwen",
+        ready: bool = True,
+        engine_pid: int = PID,
+        host: str = "oak",
+        direct: bool = False,
     ) -> list[Command]:
         return self.tell(
             WorkerRegistered(
                 WorkerId(name),
                 ModelName(model),
                 "cpu",
-                HostName("oak"),
+                HostName(host),
                 "unix:/w",
                 slots,
                 ready,
+                direct=direct,
                 engine_pid=engine_pid,
             )
         )
@@ -99,6 +110,22 @@ class Hive:
 
     def gone(self, name: str) -> list[Command]:
         return self.tell(WorkerGone(WorkerId(name), "exit status 1"))
+
+    # hosts
+
+    def settle(self, **workers_of: str) -> None:
+        """Register workers, ``host="a b"``: those called a and b on that host."""
+        for host, names in workers_of.items():
+            for name in names.split():
+                self.register(name, host=host)
+
+    def lose(self, *hosts: str) -> list[Command]:
+        told = [command for host in hosts for command in self.tell(HostLost(HostName(host), "ssh ended"))]
+        self.last = told
+        return told
+
+    def drain(self, host: str, grace_ms: int = 30_000) -> list[Command]:
+        return self.tell(HostDrainRequested(HostName(host), grace_ms))
 
     # tasks
 
@@ -253,6 +280,9 @@ class Hive:
 
     def failure(self) -> SwarmeshError:
         return self.only(FailTask).error
+
+    def failure_of(self, name: str) -> SwarmeshError:
+        return next(command.error for command in self.all(FailTask) if command.task_id == name)
 
     def failures(self) -> dict[str, str]:
         return {command.task_id: command.error.code for command in self.all(FailTask)}

@@ -72,6 +72,43 @@ def rustbee(rustbee_id: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def host(name: str, **more: Any) -> dict[str, Any]:
+    gpu = {"index": 0, "name": "Apple M4", "backend": "metal", "total_mib": 16384, "free_mib": 9000}
+    return {
+        "name": name,
+        "address": f"{name}.home.arpa",
+        "user": "",
+        "port": 0,
+        "status": "connected",
+        "draining": False,
+        "proximity": 0.5,
+        "fingerprint": "SHA256:abc",
+        "version": "0.1.0",
+        "system": "Darwin",
+        "machine": "arm64",
+        "python": "3.12.4",
+        "cpu_cores": 8,
+        "total_mib": 16384,
+        "available_mib": 9000,
+        "free_mib": 8500,
+        "disk_free_mib": 200_000,
+        "gpus": [gpu],
+        "rustbees": [],
+        "since_s": 65.0,
+        "error": None,
+        **more,
+    }
+
+
+def step(name: str, text: str = "", *, state: str = "done", done_bytes: int = 0, total_bytes: int = 0) -> bytes:
+    said = {"step": name, "state": state, "text": text, "done_bytes": done_bytes, "total_bytes": total_bytes}
+    return b"event: step\ndata: %s\n\n" % json.dumps(said).encode()
+
+
+def finished(result: Any) -> bytes:
+    return b"event: done\ndata: %s\n\n" % json.dumps(result).encode()
+
+
 def flow(job_id: str = "job-1", **more: Any) -> dict[str, Any]:
     return {
         "job_id": job_id,
@@ -87,6 +124,41 @@ def flow(job_id: str = "job-1", **more: Any) -> dict[str, Any]:
         "decision": "least-work chose rustbee-1 of 1 (none vetoed)",
         **more,
     }
+
+
+def fit(modelcell: str, hosts: Sequence[str]) -> dict[str, Any]:
+    return {
+        "modelcell": modelcell,
+        "slots": 4,
+        "context": 2048,
+        "need_mib": 5000,
+        "weights_mib": 4000,
+        "kv_cache_mib": 600,
+        "compute_mib": 300,
+        "process_mib": 100,
+        "hosts": [
+            {
+                "host": name,
+                "memory": "ram",
+                "fits": name == "local",
+                "need_mib": 5000,
+                "free_mib": 8500,
+                "total_mib": 16384,
+                "file_there": name == "local",
+                "would_help": "" if name == "local" else "stop rustbee-1",
+            }
+            for name in hosts
+        ],
+    }
+
+
+def copied(modelcell: str, to: str, **more: Any) -> dict[str, Any]:
+    place = {"modelcell": modelcell, "host": to, "path": "/m/qwen.gguf", "sha256": "0" * 64, "source": "local"}
+    return {**place, "size_bytes": 8 * 1048576, "sent_bytes": 8 * 1048576, **more}
+
+
+def _no_host(name: str) -> tuple[int, Any]:
+    return 404, error("not_found", f"no host is called {name!r}", "'swarmesh hosts list' shows them")
 
 
 @dataclass
@@ -105,7 +177,9 @@ class FakeQueen:
     """State that tests set and look at. ``streams`` holds one script per stream that will be asked for.
 
     Attributes:
-        answers: Overrides: (method, path) to (status, body).
+        answers: Overrides: (method, path) to (status, body), or to the script of a stream.
+        hosts: By name; the first one is her own machine.
+        progress: What a rustbee that is loading waits for, one after the other.
         loading: How often a new rustbee is shown as starting before it is healthy.
         spawn_error: What a new rustbee dies of.
     """
@@ -118,8 +192,12 @@ class FakeQueen:
         default_factory=lambda: {"job_id": "job-1", "status": "done", "text": "Hello.", "last_seq": 2, "usage": None}
     )
     streams: list[Sequence[Step]] = field(default_factory=list)
-    answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
+    answers: dict[tuple[str, str], tuple[int, Any] | Sequence[Step]] = field(default_factory=dict)
     alarms: list[dict[str, Any]] = field(default_factory=list)
+    hosts: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"local": host("local", address="localhost", status="local")}
+    )
+    progress: list[dict[str, Any]] = field(default_factory=list)
     loading: int = 1
     spawn_error: dict[str, Any] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -169,6 +247,7 @@ class FakeQueen:
     def _load(self, name: str) -> None:
         bee = self.rustbees[name]
         bee["polls"] = bee.get("polls", 0) + 1
+        bee["progress"] = self.progress.pop(0) if self.progress else None
         if bee["polls"] >= self.loading:
             bee["status"] = "dead" if self.spawn_error else "healthy"
             bee["error"] = self.spawn_error
@@ -188,6 +267,40 @@ class FakeQueen:
         if self.rustbees.pop(name, None) is None:
             return 404, error("not_found", f"no rustbee is called {name!r}", "'swarmesh rustbees list' shows them")
         return 202, {"rustbee_id": name, "status": "draining"}
+
+    def _get_hosts(self, _seen: Seen, name: str) -> Any:
+        if not name:
+            return 200, {"hosts": list(self.hosts.values())}
+        name, _, what = name.partition("/")
+        if name not in self.hosts:
+            return _no_host(name)
+        return (200, {"checks": []}) if what == "checks" else (200, self.hosts[name])
+
+    def _post_hosts(self, seen: Seen, name: str) -> Any:
+        name, _, verb = name.partition("/")
+        if verb:
+            if name not in self.hosts:
+                return _no_host(name)
+            self.hosts[name]["draining"] = verb == "drain"
+            return (202 if verb == "drain" else 200), self.hosts[name]
+        name = seen.body["name"] or seen.body["address"].partition(".")[0]
+        self.hosts[name] = host(name, address=seen.body["address"])
+        key = step("key", "host key SHA256:abc (ED25519)")
+        return [key, step("connect", f"{name} is connected"), finished(self.hosts[name])]
+
+    def _delete_hosts(self, _seen: Seen, name: str) -> Any:
+        if self.hosts.pop(name, None) is None:
+            return _no_host(name)
+        return [step("uninstall", f"nothing of this hive is left on {name}"), finished({})]
+
+    def _post_models(self, seen: Seen, name: str) -> Any:
+        match name:
+            case "fit":
+                return 200, fit(seen.body["modelcell"], list(self.hosts))
+            case "scan":
+                return 200, {"found": [], "errors": {}}
+            case _:
+                return [step("copy", "copied", done_bytes=8, total_bytes=8), finished(copied(**seen.body))]
 
     def _get_waggles(self, _seen: Seen, _name: str) -> Any:
         keys = ("rustbee_id", "modelcell", "status", "load", "vram_used", "quality", "next_waggle")

@@ -39,14 +39,16 @@ class Swarm:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         self.env = {**kept, "SWARMESH_HOME": str(home), "HOME": str(home)}
 
-    def run(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """One command; its output is captured."""
         done = subprocess.run(
-            [SWARMESH, *arguments],
+            self.argv(*arguments),
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=timeout_s,
             stdin=subprocess.DEVNULL,
             check=False,
             **options,
@@ -55,9 +57,13 @@ class Swarm:
             raise AssertionError(f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
 
-    def json(self, *arguments: str) -> Any:
+    def argv(self, *arguments: str) -> list[str]:
+        """How a command is called."""
+        return [SWARMESH, *arguments]
+
+    def json(self, *arguments: str, **options: Any) -> Any:
         """One command's JSON."""
-        return json.loads(self.run(*arguments, "--json").stdout)
+        return json.loads(self.run(*arguments, "--json", **options).stdout)
 
     @property
     def url(self) -> str:

@@ -72,7 +72,7 @@ def main() -> int:
         rounds = {"machine": machine, "outcomes": [asdict(outcome) for outcome in outcomes]}
         arguments.json.write_text(json.dumps(rounds, indent=1), encoding="utf-8")
     if arguments.write_docs:
-        report.write_between_markers(PAGE, text)
+        report.write_between_markers(PAGE, "relay", text)
     return 1 if any(outcome.failed_under_load for outcome in outcomes) else 0
 
 

@@ -7,6 +7,7 @@ and chunks can be counted by length alone.
 from __future__ import annotations
 
 import json
+import time
 from functools import lru_cache
 
 MODEL = "fake"
@@ -15,6 +16,8 @@ END_OF_STREAM = b"data: [DONE]\n\n"
 EVENT_DIGITS = 6
 MAX_CHUNKS = 100_000
 STEPPED_PACE_PER_S = 100
+
+_NO_STAMP = "5f3a9c0d7e21"
 
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nserver: fake\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -26,7 +29,7 @@ def event(number: int) -> bytes:
     """One SSE event of about 200 bytes, shaped like an OpenAI chat chunk."""
     content = f" tok{number:0{EVENT_DIGITS}d}"
     chunk = {
-        "id": "chatcmpl-5f3a9c0d7e21",
+        "id": f"chatcmpl-{_NO_STAMP}",
         "object": "chat.completion.chunk",
         "created": 1700000000,
         "model": MODEL,
@@ -62,6 +65,20 @@ def stream_framed(chunk_count: int) -> bytes:
     return b"".join(stream_frames(chunk_count))
 
 
+STAMP = slice(frame(event(0)).index(_NO_STAMP.encode()), frame(event(0)).index(_NO_STAMP.encode()) + len(_NO_STAMP))
+"""Where in a framed event its stamp stands: 12 hex digits in its id."""
+
+
+def now_us() -> int:
+    """The clock of stamps; on Linux all processes of a machine read the same one."""
+    return time.monotonic_ns() // 1_000
+
+
+def stamped(framed_event: bytes) -> bytes:
+    """A framed event that says when it was written."""
+    return b"%b%012x%b" % (framed_event[: STAMP.start], now_us(), framed_event[STAMP.stop :])
+
+
 def completion_body() -> bytes:
     """The body of every non-stream answer."""
     completion = {
@@ -90,6 +107,8 @@ def json_response(body: bytes, *, status: bytes = b"200 OK") -> bytes:
 
 def request_body(*, chunk_count: int, pace_per_s: int, stream: bool, session: int) -> bytes:
     """A chat request of some 400 bytes; ``max_tokens`` asks for chunks and ``seed`` for a pace (0 = no pause).
+
+    A pace below 0 is the same pace with a stamp in every event.
 
     Both ride in fields every router passes on, because the queen drops the ones it does not know.
     """

@@ -198,19 +198,15 @@ class Queen(Router):
         start: list[str | Path] = [self._command, "queennode", "start", "--port", str(self.port), "--foreground"]
         self.launch(start, home, env)
         self._wait_for_key(home / "admin.key")
-        for port in worker_ports:
-            spawn: list[str | Path] = [
-                self._command,
-                "spawn",
-                "rustbee",
-                "--type",
-                "openai",
-                "--url",
-                f"http://127.0.0.1:{port}",
-            ]
+        for url in self.urls(worker_ports, home):
+            spawn: list[str | Path] = [self._command, "spawn", "rustbee", "--type", "openai", "--url", url]
             slots = ["--modelcell", answers.MODEL, "--slots", str(QUEEN_SLOTS), "--json"]
             installs.run([*spawn, *slots], env=env)
         self.wait_until_relaying()
+
+    def urls(self, worker_ports: list[int], home: Path) -> list[str]:  # noqa: ARG002 - ways to workers may need files
+        """Where she finds the workers."""
+        return [f"http://127.0.0.1:{port}" for port in worker_ports]
 
     def _wait_for_key(self, key: Path) -> None:
         deadline_s = time.monotonic() + START_TIMEOUT_S

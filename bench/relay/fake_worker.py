@@ -1,9 +1,10 @@
-"""Fake OpenAI servers: one process, one event loop, a handful of ports.
+"""Fake OpenAI servers: one process, one event loop, a handful of ports or unix sockets.
 
 ``max_tokens`` of a request is the number of chunks, ``seed`` the pace in chunks per second: 0 is as fast as the
-socket takes them, from STEPPED_PACE_PER_S on all streams step together, below it each keeps its own time. Every
-chunk is one write(2) of its own, as an engine that flushes each token makes it.
-Run as ``python -m bench.relay.fake_worker PORT...``; prints ``ready`` once every port listens.
+socket takes them, from STEPPED_PACE_PER_S on all streams step together, below it each keeps its own time, and below
+0 every event also says when it was written. Every chunk is one write(2) of its own, as an engine that flushes each
+token makes it.
+Run as ``python -m bench.relay.fake_worker PORT|PATH...``; prints ``ready`` once all of them listen.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._received = b""
         self._frames: tuple[bytes, ...] = ()
         self._next_frame = 0
+        self._stamped = False
         self._beat: Beat | None = None
         self._interval_s = 0.0
         self._due_s = 0.0
@@ -173,11 +175,13 @@ class Connection(asyncio.Protocol):
         self._frames = answers.stream_frames(min(chunk_count, answers.MAX_CHUNKS))
         self._next_frame = 0
         self._write(answers.STREAM_HEAD)
-        self._beat = self._engine.beat(ask.seed or 0)
+        pace_per_s = ask.seed or 0
+        self._stamped, pace_per_s = pace_per_s < 0, abs(pace_per_s)
+        self._beat = self._engine.beat(pace_per_s)
         if self._beat is not None:
             self._beat.add(self)
         else:
-            self._interval_s = 1 / (ask.seed or 1)
+            self._interval_s = 1 / pace_per_s
             self._due_s = self._engine.loop.time()
             self._write_paced()
 
@@ -205,6 +209,8 @@ class Connection(asyncio.Protocol):
             self._beat.streams.discard(self)
             return
         frame = self._frames[self._next_frame]
+        if self._stamped and self._next_frame < len(self._frames) - 2:
+            frame = answers.stamped(frame)
         self._next_frame += 1
         if self._next_frame == len(self._frames):
             self._end_stream()
@@ -237,13 +243,17 @@ class Connection(asyncio.Protocol):
             self._beat.add(self)
 
 
-async def serve(ports: list[int]) -> None:
-    """Listens on every port of the loopback address until the process is ended."""
+async def serve(places: list[str]) -> None:
+    """Listens on every port of the loopback address, or path of a socket, until the process is ended."""
     loop = asyncio.get_running_loop()
     engine = Engine(loop)
     protocol: Callable[[], Connection] = lambda: Connection(engine)  # noqa: E731 - a factory, typed
-    for port in ports:
-        await loop.create_server(protocol, "127.0.0.1", port, backlog=4096)
+    servers: list[asyncio.Server] = []  # uvloop closes a unix server that nobody holds
+    for place in places:
+        if place.isdecimal():
+            servers.append(await loop.create_server(protocol, "127.0.0.1", int(place), backlog=4096))
+        else:
+            servers.append(await loop.create_unix_server(protocol, place, backlog=4096))
     gc.collect()
     gc.disable()  # a collection in the fake worker would show up as a router's first-token time
     print("ready", flush=True)
@@ -251,4 +261,4 @@ async def serve(ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve([int(port) for port in sys.argv[1:]]))
+    uvloop.run(serve(sys.argv[1:]))

@@ -22,7 +22,7 @@ from . import installs
 from .contenders import Queen, free_ports
 from .measure import MEASUREMENTS, Plan
 from .process_tree import set_niceness
-from .session import fake_workers, prepare_driver
+from .session import WORKERS, fake_workers, prepare_driver
 
 SAMPLES_PER_S = 400
 SHOWN = 30
@@ -72,7 +72,8 @@ def main() -> int:
     (queen.port,) = free_ports(1)
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-profile-")))
-        worker_ports = stack.enter_context(fake_workers())
+        worker_ports = free_ports(WORKERS)
+        stack.enter_context(fake_workers(worker_ports))
         stack.callback(queen.stop)
         queen.start(worker_ports, home)
         assert queen.tree is not None

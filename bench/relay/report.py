@@ -7,8 +7,6 @@ from pathlib import Path
 from .session import Outcome
 from .summary import DIRECT, QUEEN, YARDSTICK, Spread, Summary
 
-BEGIN = "<!-- relay:begin -->"
-END = "<!-- relay:end -->"
 NOTHING = "-"
 
 
@@ -39,7 +37,7 @@ def _requests(summary: Summary) -> str:
             ]
         )
     head = ["32 connections, non-stream", "CPU µs per request", "times nginx", "requests/s", "router busy"]
-    return _table(head, rows)
+    return as_table(head, rows)
 
 
 def _streams(summary: Summary) -> str:
@@ -68,7 +66,7 @@ def _streams(summary: Summary) -> str:
         "times nginx",
         "CPU µs per one-chunk stream",
     ]
-    return _table(head, rows)
+    return as_table(head, rows)
 
 
 def _latency_and_memory(summary: Summary) -> str:
@@ -96,7 +94,7 @@ def _latency_and_memory(summary: Summary) -> str:
         "(PSS)",
         "MiB before (RSS)",
     ]
-    return _table(head, rows)
+    return as_table(head, rows)
 
 
 def _goals(summary: Summary) -> str:
@@ -104,11 +102,16 @@ def _goals(summary: Summary) -> str:
         [goal.name, f"≤ {goal.limit:.3g}", NOTHING if goal.value is None else f"{goal.value:.3g}", goal.verdict]
         for goal in summary.goals()
     ]
-    return _table(["What the queen has to hold", "limit", "this run", "verdict"], rows)
+    return as_table(["What the queen has to hold", "limit", "this run", "verdict"], rows)
+
+
+def facts(machine: dict[str, str]) -> list[str]:
+    """The machine and the run as lines of a list."""
+    return [f"- {label}: `{text}`" if label == "Command" else f"- {label}: {text}" for label, text in machine.items()]
 
 
 def _machine(summary: Summary, machine: dict[str, str]) -> str:
-    lines = [f"- {label}: `{text}`" if label == "Command" else f"- {label}: {text}" for label, text in machine.items()]
+    lines = facts(machine)
     others = summary.others_busy()
     if others is not None:
         lines.append(
@@ -118,7 +121,8 @@ def _machine(summary: Summary, machine: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def as_table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; all but the first column are figures."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -154,11 +158,12 @@ def _mebibytes(spread: Spread | None) -> str:
     return NOTHING if spread is None else f"{spread.median:.0f}"
 
 
-def write_between_markers(page: Path, text: str) -> None:
-    """Replaces what stands between the markers of the page; raises ValueError where they are missing."""
+def write_between_markers(page: Path, section: str, text: str) -> None:
+    """Replaces what stands between a section's markers in the page; raises ValueError where they are missing."""
+    begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
     content = page.read_text(encoding="utf-8")
-    if content.count(BEGIN) != 1 or content.count(END) != 1:
-        raise ValueError(f"{page} needs {BEGIN} and {END}, once each")
-    before, _, rest = content.partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    if content.count(begin) != 1 or content.count(end) != 1:
+        raise ValueError(f"{page} needs {begin} and {end}, once each")
+    before, _, rest = content.partition(begin)
+    after = rest.partition(end)[2]
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")

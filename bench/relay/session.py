@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,9 +46,10 @@ def run(routers: list[Router], plan: Plan, measurements: list[str]) -> list[Outc
     outcomes = {router.name: Outcome(router.name) for router in routers}
     prepare_driver()
     with ExitStack() as stack:
-        worker_ports = stack.enter_context(fake_workers())
+        worker_ports = free_ports(WORKERS)
+        stack.enter_context(fake_workers(worker_ports))
         for router in routers:
-            _start(router, outcomes[router.name], worker_ports, stack)
+            start(router, outcomes[router.name], worker_ports, stack)
         for measurement in measurements:
             for turn in range(rounds_of(plan, measurement)):
                 for router in routers:
@@ -72,17 +73,16 @@ def _allow_open_files() -> None:
 
 
 @contextmanager
-def fake_workers() -> Iterator[list[int]]:
-    """The fake workers' ports, for as long as the context lasts."""
-    ports = free_ports(WORKERS)
-    command = [sys.executable, "-m", "bench.relay.fake_worker", *map(str, ports)]
+def fake_workers(places: Sequence[int | Path]) -> Iterator[None]:
+    """Fake workers on these ports or sockets, for as long as the context lasts."""
+    command = [sys.executable, "-m", "bench.relay.fake_worker", *map(str, places)]
     with pinned(LOAD_CORE):
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     try:
         assert process.stdout is not None
         if process.stdout.readline() != b"ready\n":
             raise UnavailableError(f"the fake workers did not start: {process.wait(CONNECT_TIMEOUT_S)}")
-        yield ports
+        yield
     finally:
         process.terminate()
         process.wait()
@@ -90,7 +90,8 @@ def fake_workers() -> Iterator[list[int]]:
             process.stdout.close()
 
 
-def _start(router: Router, outcome: Outcome, worker_ports: list[int], stack: ExitStack) -> None:
+def start(router: Router, outcome: Outcome, worker_ports: list[int], stack: ExitStack) -> None:
+    """Brings a router up until the stack is left; one that cannot be started is in its outcome."""
     home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-bench-")))
     try:
         outcome.version = router.prepare()
@@ -107,13 +108,20 @@ def _measure(router: Router, outcome: Outcome, measurement: str, turn: int, plan
     if outcome.failure or (measurement == "memory" and router.tree is None):
         return
     tree: ProcessTree | None = router.tree
+    take(outcome, measurement, turn, lambda: MEASUREMENTS[measurement](router.target, tree, plan))
+
+
+def take(outcome: Outcome, measurement: str, turn: int, measured: Callable[[], Coroutine[None, None, Figures]]) -> None:
+    """Takes one round's figures, or the reason why there are none."""
+    if outcome.failure:
+        return
     try:
-        figures = uvloop.run(MEASUREMENTS[measurement](router.target, tree, plan))
+        figures = uvloop.run(measured())
     except (WrongAnswerError, AssertionError, OSError, TimeoutError) as error:
         outcome.failure = f"failed in {measurement}: {str(error) or type(error).__name__}"
         outcome.failed_under_load = True
-        print(f"{router.name}: {outcome.failure}", file=sys.stderr, flush=True)
+        print(f"{outcome.name}: {outcome.failure}", file=sys.stderr, flush=True)
         return
     outcome.rounds.setdefault(measurement, []).append(figures)
     shown = ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
-    print(f"{measurement} {turn + 1}, {router.name}: {shown}", file=sys.stderr, flush=True)
+    print(f"{measurement} {turn + 1}, {outcome.name}: {shown}", file=sys.stderr, flush=True)

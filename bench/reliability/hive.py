@@ -83,7 +83,7 @@ class Hive:
         """Base URL for OpenAI's client."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run ``swarmesh ARGUMENTS`` to its end and return what it printed.
 
         Raises:
@@ -94,7 +94,7 @@ class Hive:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=timeout_s,
             stdin=subprocess.DEVNULL,
             check=False,
         )

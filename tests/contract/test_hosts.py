@@ -1,13 +1,15 @@
-"""What every host promises to the queen; so far there is this machine."""
+"""What every host promises to the queen: this machine, and one behind a real sshd."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,42 +17,131 @@ import psutil
 import pytest
 
 from rustbee_rig import KEY, LittleQueen, make_spec
-from swarmesh.config.home import Home
-from swarmesh.core.errors import ConflictError, NotFoundError
+from sshd_rig import SshdRig, missing, no_software, running_sshd
+from swarmesh.config.home import Home, QueenFile
+from swarmesh.core.errors import ConflictError, NotFoundError, SwarmeshError
 from swarmesh.hosts.agent_file import AgentFile, read_agent_file
 from swarmesh.hosts.host import Host
+from swarmesh.hosts.host_key import learn_host_key
 from swarmesh.hosts.local import DEAD_DIRS_KEPT, LocalHost
 from swarmesh.hosts.process_identity import identify
+from swarmesh.hosts.ssh_host import SshHost
+from swarmesh.hosts.ssh_shell import SshShell
+from swarmesh.wire.spec import WorkerSpec
 
 SECRET_IN_ENVIRONMENT = "SWARMESH_API_KEY"
+HIVE = "0123456789ab"
+HIVE_SECRET = bytes(range(32))
+SpawnElsewhere = Callable[[WorkerSpec], Awaitable[None]]
+
+
+@pytest.fixture(params=["local", "ssh"])
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "ssh" and (reason := missing()):
+        pytest.skip(f"no host over SSH: {reason}")
+    return str(request.param)
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def queen_home(tmp_path: Path) -> Home:
     home = Home(tmp_path / "home")
     home.make()
     return home
 
 
 @pytest.fixture
-async def queen(home: Home) -> AsyncIterator[LittleQueen]:
-    queen = LittleQueen(home)
+async def sshd(kind: str, queen_home: Home, tmp_path: Path) -> AsyncIterator[SshdRig | None]:
+    if kind == "local":
+        yield None
+        return
+    async with running_sshd(tmp_path / "far", queen_home) as rig:
+        rig.install_this()
+        yield rig
+
+
+@pytest.fixture
+def home(sshd: SshdRig | None, queen_home: Home) -> Home:
+    """Where the host's workers live."""
+    if sshd is None:
+        return queen_home
+    home = sshd.far_home(HIVE)
+    home.make()
+    return home
+
+
+@pytest.fixture
+async def queen(queen_home: Home) -> AsyncIterator[LittleQueen]:
+    queen = LittleQueen(queen_home)
     await queen.start()
     yield queen
     await queen.stop()
 
 
 @pytest.fixture
-async def host(home: Home) -> AsyncIterator[Host]:
-    host = LocalHost(home)
+async def host(sshd: SshdRig | None, queen_home: Home, queen: LittleQueen) -> AsyncIterator[Host]:
+    async with _host(sshd, queen_home) as host:
+        yield host
+        for file in await host.workers():
+            await host.stop(file.rustbee_id, grace_s=0.0)
+
+
+@pytest.fixture
+def spawn_elsewhere(sshd: SshdRig | None, home: Home, queen_home: Home, tmp_path: Path) -> SpawnElsewhere:
+    """Spawn as another process would, which then is gone."""
+
+    async def locally(spec: WorkerSpec) -> None:
+        code = (
+            "import asyncio, sys, msgspec\nfrom pathlib import Path\nfrom swarmesh.config.home import Home\n"
+            "from swarmesh.hosts.local import LocalHost\nfrom swarmesh.wire.spec import WorkerSpec\n"
+            "spec = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerSpec)\n"
+            f"asyncio.run(LocalHost(Home(Path({str(home.root)!r}))).spawn(spec))\n"
+        )
+        first = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=asyncio.subprocess.PIPE)
+        await first.communicate(msgspec.json.encode(spec))
+        assert first.returncode == 0
+
+    async def there(spec: WorkerSpec) -> None:
+        assert sshd is not None
+        other = Home(tmp_path / "other")
+        other.make()
+        await learn_host_key(sshd.target(), other)
+        shutil.copy(queen_home.queen_file, other.queen_file)
+        async with _host(sshd, other) as first:
+            await first.spawn(spec)
+        sshd.cut()  # The other queen's note of where she is went with her; the host's own session writes hers anew.
+
+    return locally if sshd is None else there
+
+
+@asynccontextmanager
+async def _host(sshd: SshdRig | None, queen_home: Home) -> AsyncIterator[Host]:
+    if sshd is None:
+        yield LocalHost(queen_home)
+        return
+    host = SshHost(
+        SshShell(sshd.target(), queen_home),
+        queen_home,
+        hive=HIVE,
+        secret=HIVE_SECRET,
+        software=no_software,
+        queen_address=lambda: msgspec.json.decode(queen_home.queen_file.read_bytes(), type=QueenFile).url,
+        watcher=Unconcerned(),
+    )
+    host.open()
+    await host.connected(within_s=30.0)
     yield host
-    for file in await host.workers():
-        await host.stop(file.rustbee_id, grace_s=0.0)
+    await host.close()
+
+
+class Unconcerned:
+    def host_up(self, host: SshHost) -> None: ...
+
+    def host_down(self, host: SshHost, error: SwarmeshError) -> None: ...
 
 
 async def test_probe_measures_this_machine(host: Host) -> None:
     facts = await host.probe()
-    assert facts.name == host.name == "local"
+    assert facts.name == host.name
     assert 0 < facts.available_mib <= facts.total_mib <= psutil.virtual_memory().total // 2**20 + 1
     assert facts.cpu_cores >= 1
     assert all(0 <= gpu.free_mib <= gpu.total_mib for gpu in facts.gpus)
@@ -88,9 +179,11 @@ async def test_secrets_are_neither_in_argv_nor_in_the_environment(
     await queen.wait_status("healthy")
     process = psutil.Process(spawned.pid)
     shown = str(process.cmdline()) + str(process.environ())
+    shown += str([child.cmdline() for child in psutil.Process().children(recursive=True)])
     assert KEY not in shown
     assert "the owner's key" not in shown
-    assert process.environ()["PATH"] == os.environ["PATH"]
+    assert HIVE_SECRET.hex() not in shown
+    assert process.environ()["PATH"]
     work_dir = home.worker_dir("rustbee-1")
     kept = b"".join([path.read_bytes() for path in work_dir.iterdir()])
     assert KEY.encode() not in kept
@@ -99,18 +192,9 @@ async def test_secrets_are_neither_in_argv_nor_in_the_environment(
 
 
 async def test_another_queen_finds_waits_for_and_stops_agents_that_are_not_her_children(
-    host: Host, home: Home, queen: LittleQueen
+    host: Host, home: Home, queen: LittleQueen, spawn_elsewhere: SpawnElsewhere
 ) -> None:
-    spec = make_spec(home)
-    code = (
-        "import asyncio, sys, msgspec\nfrom pathlib import Path\nfrom swarmesh.config.home import Home\n"
-        "from swarmesh.hosts.local import LocalHost\nfrom swarmesh.wire.spec import WorkerSpec\n"
-        "spec = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerSpec)\n"
-        f"asyncio.run(LocalHost(Home(Path({str(home.root)!r}))).spawn(spec))\n"
-    )
-    first = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=asyncio.subprocess.PIPE)
-    await first.communicate(msgspec.json.encode(spec))
-    assert first.returncode == 0
+    await spawn_elsewhere(make_spec(home))
     await queen.wait_status("healthy")
     assert [file.rustbee_id for file in await host.workers()] == ["rustbee-1"]
     waiting = asyncio.create_task(host.wait_exit("rustbee-1"))

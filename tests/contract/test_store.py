@@ -8,13 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from swarmesh.core.errors import ConflictError, InvalidValueError, NotFoundError
-from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.task import TaskStatus
 from swarmesh.store.errors import StoreClosedError
 from swarmesh.store.memory import MemoryStore
 from swarmesh.store.records import (
     UNFINISHED,
     AlarmRecord,
+    HostRecord,
     KeyRecord,
     TaskPatch,
     TaskRecord,
@@ -62,6 +63,17 @@ WORKER = WorkerRecord(
     direct=True,
     spec=b'{"modelcell":"demo"}',
     registered_at_ms=11,
+)
+HOST = HostRecord(
+    name=HostName("mac"),
+    address="mac.home.arpa",
+    user="bee",
+    port=2222,
+    identity="/home/bee/.ssh/id \u00e9",
+    proximity=0.1,
+    fingerprint="SHA256:abc",
+    added_at_ms=3,
+    draining=True,
 )
 KEY = KeyRecord(key_id=KeyId("key-1"), name="laptop", role="client", sha256=b"\x01" * 32, created_at_ms=2)
 
@@ -337,6 +349,21 @@ async def test_workers_are_put_replaced_and_deleted(store: Store) -> None:
     assert await store.workers() == [draining]
 
 
+async def test_hosts_are_put_replaced_and_deleted(store: Store) -> None:
+    assert await store.hosts() == []
+    second = replace(HOST, name=HostName("box"), draining=False, proximity=1.0, port=0, user="", identity="")
+    await store.put_host(HOST)
+    await store.put_host(second)
+    assert await store.hosts() == [second, HOST]
+    assert [type(host.draining) for host in await store.hosts()] == [bool, bool]
+    assert type((await store.hosts())[0].proximity) is float
+    resumed = replace(HOST, draining=False, fingerprint="SHA256:other")
+    await store.put_host(resumed)
+    await store.delete_host(second.name)
+    await store.delete_host(second.name)
+    assert await store.hosts() == [resumed]
+
+
 async def test_keys_are_put_replaced_and_deleted(store: Store) -> None:
     second = replace(KEY, key_id=KeyId("key-0"), role="admin")
     await store.put_key(KEY)
@@ -409,3 +436,7 @@ async def test_a_closed_store_says_so(store: Store) -> None:
         await store.finish_task(FULL_TASK.task_id, [], TaskPatch())
     with pytest.raises(StoreClosedError):
         await store.next_epoch()
+    with pytest.raises(StoreClosedError):
+        await store.put_host(HOST)
+    with pytest.raises(StoreClosedError):
+        await store.hosts()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from host_swarm import Trio, three_machines
 from swarm_rig import Swarm
 
 
@@ -31,3 +32,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
         for _ in range(2):
             swarm.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo")
         yield swarm
+
+
+@pytest.fixture(scope="session")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
+    """Three machines from nothing, a demo rustbee on each; test_hosts_removal.py, which comes last, takes them down."""
+    with three_machines(tmp_path_factory.mktemp("home")) as made:
+        yield made

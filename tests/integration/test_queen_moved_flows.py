@@ -15,7 +15,7 @@ from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.refusals import MOVES_MAX
 from swarmesh.core.task import TaskStatus
 from swarmesh.hosts.agent_file import AgentFile
-from swarmesh.queen import flow_saver, flows, process, workers
+from swarmesh.queen import flow_saver, flows, hosts, workers
 from swarmesh.store.errors import StoreFullError
 from swarmesh.store.sqlite import SqliteStore
 from swarmesh.wire.waggle import Registration
@@ -224,6 +224,9 @@ class HomeOfAgents:
             for agent in self.living
         ]
 
+    async def reach(self, _worker_id: str, location: str) -> str:
+        return location.removeprefix("unix:")
+
     async def wait_exit(self, _worker_id: str) -> None:
         await asyncio.Event().wait()
 
@@ -233,11 +236,11 @@ def living(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedAgent]:
     """Agents in this list are found by queens that start."""
     found: list[ScriptedAgent] = []
 
-    async def ask_who(agent: AgentFile, _key: str) -> Registration:
+    async def ask_who(agent: AgentFile, _location: str, _key: str) -> Registration:
         told = {"modelcell": "fake", "location": agent.socket_path, "status": WorkerStatus.HEALTHY, "slots": 4}
         return Registration(rustbee_id=agent.rustbee_id, **told)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(process, "LocalHost", lambda _home: HomeOfAgents(found))
+    monkeypatch.setattr(hosts, "LocalHost", lambda _home, _name: HomeOfAgents(found))
     monkeypatch.setattr(workers, "ask_who", ask_who)
     return found
 

@@ -10,8 +10,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from swarmesh.core.commands import BreakStream, CancelStream, PreemptStream, StartStream
 from swarmesh.core.events import (
     Event,
+    GpuMemory,
+    HostDrainRequested,
+    HostLost,
     HostProbed,
     SpawnFailed,
+    SpawnProgressed,
     SpawnRequested,
     StreamBroke,
     StreamEnded,
@@ -37,6 +41,7 @@ OAK = HostName("oak")
 models = st.sampled_from([ModelName("qwen"), ModelName("qwen"), ModelName("demo")])
 workers = st.sampled_from([WorkerId(f"bee-{number}") for number in range(WORKERS)])
 hosts = st.sampled_from([OAK, HostName("elm")])
+gpu_sets: st.SearchStrategy[tuple[int, ...]] = st.sampled_from([(), (0,), (0, 1), (1, 2)])
 keys = st.sampled_from([KeyId("ada"), KeyId("bob")])
 steps_ms = st.sampled_from([0, 1, 100, 2_000, 10_000, 40_000, 90_000, 200_000])
 anything = st.integers(min_value=0, max_value=10_000)
@@ -204,13 +209,26 @@ class SwarmMachine(RuleBasedStateMachine):
         slots=st.integers(1, 4),
         ready=st.booleans(),
         direct=st.booleans(),
+        need=st.sampled_from([0, 0, 3_000, 9_000]),
+        gpus=gpu_sets,
     )
     def register(
-        self, *, worker: WorkerId, model: ModelName | None, host: HostName, slots: int, ready: bool, direct: bool
+        self,
+        *,
+        worker: WorkerId,
+        model: ModelName | None,
+        host: HostName,
+        slots: int,
+        ready: bool,
+        direct: bool,
+        need: int,
+        gpus: tuple[int, ...],
     ) -> None:
         known = self.swarm.fleet.get(worker)
         model = model or (known.model if known else ModelName("qwen"))
-        self.tell(WorkerRegistered(worker, model, "cpu", host, "unix:/w", slots, ready, direct))
+        self.tell(
+            WorkerRegistered(worker, model, "cpu", host, "unix:/w", slots, ready, direct, need_mib=need, gpus=gpus)
+        )
 
     @rule(worker=workers, ready=st.booleans(), slots=st.integers(0, 4), engine_pid=st.sampled_from([7, 7, 8]))
     def waggle(self, *, worker: WorkerId, ready: bool, slots: int, engine_pid: int) -> None:
@@ -219,6 +237,18 @@ class SwarmMachine(RuleBasedStateMachine):
     @rule(worker=workers, heard=st.booleans())
     def fall_silent(self, *, worker: WorkerId, heard: bool) -> None:
         self.tell(WorkerHeard(worker) if heard else WorkerFellSilent(worker, "nothing for 5 s"))
+
+    @rule(host=hosts)
+    def lose_host(self, host: HostName) -> None:
+        self.tell(HostLost(host, "ssh ended"))
+
+    @rule(host=hosts, grace_ms=st.sampled_from([0, 5_000, 60_000]))
+    def drain_host(self, host: HostName, grace_ms: int) -> None:
+        self.tell(HostDrainRequested(host, grace_ms))
+
+    @rule(worker=workers)
+    def copy_model(self, worker: WorkerId) -> None:
+        self.tell(SpawnProgressed(worker))
 
     @rule(worker=workers, returning=st.booleans())
     def alarm(self, *, worker: WorkerId, returning: bool) -> None:
@@ -233,13 +263,30 @@ class SwarmMachine(RuleBasedStateMachine):
         late = SpawnFailed(worker, "engine_start_failed", "no such file")
         self.tell(late if failed else WorkerGone(worker, "exit status 0"))
 
-    @rule(model=models, host=hosts, available=st.integers(0, 8_000), need=st.integers(1, 6_000))
-    def spawn(self, model: ModelName, host: HostName, available: int, need: int) -> None:
-        self.tell(HostProbed(host, 8_000, available))
+    @rule(
+        model=models,
+        host=hosts,
+        available=st.integers(0, 8_000),
+        gpus_available=st.lists(st.integers(0, 4_000), max_size=3),
+        need=st.integers(1, 6_000),
+        gpus=gpu_sets,
+    )
+    def spawn(
+        self,
+        *,
+        model: ModelName,
+        host: HostName,
+        available: int,
+        gpus_available: list[int],
+        need: int,
+        gpus: tuple[int, ...],
+    ) -> None:
+        seen = tuple(GpuMemory(index, 4_000, mib) for index, mib in enumerate(gpus_available))
+        self.tell(HostProbed(host, 8_000, available, seen))
         for number in range(WORKERS):
             worker = WorkerId(f"bee-{number}")
             if worker not in self.swarm.fleet:
-                self.tell(SpawnRequested(worker, model, "cpu", host, 2, need))
+                self.tell(SpawnRequested(worker, model, "cpu", host, 2, need, gpus))
                 return
 
     @invariant()

@@ -14,13 +14,18 @@ from swarmesh.core.commands import (
     ForgetWorker,
     PreemptStream,
     RaiseAlarm,
+    SpawnWorker,
     StartStream,
     StopWorker,
 )
 from swarmesh.core.errors import RustbeeLostError
 from swarmesh.core.events import (
     Event,
+    GpuMemory,
+    HostDrainRequested,
+    HostLost,
     HostProbed,
+    SpawnRequested,
     TaskCancelled,
     TaskSubmitted,
     Ticked,
@@ -106,7 +111,7 @@ def miscount_a_key(scene: Scene) -> None:
 def promise_too_much(scene: Scene) -> None:
     books = scene.swarm.memory.of_host(OAK)
     assert books is not None
-    books.reserved[BEE] = 9_201
+    books.ram.reserved[BEE] = 1
 
 
 def change_an_attempt(scene: Scene) -> None:
@@ -124,7 +129,7 @@ def change_an_attempt(scene: Scene) -> None:
         (lose_a_waiting_task, "queued tasks and the queue differ"),
         (forget_a_task, "not the open ones"),
         (miscount_a_key, "key ada counts 7 tasks and has 1"),
-        (promise_too_much, "9200 MiB usable and 9201 MiB promised"),
+        (promise_too_much, r"oak has promised {} and booked {'bee': 1}"),
         (change_an_attempt, "by history"),
     ],
 )
@@ -209,6 +214,54 @@ def test_a_start_on_a_silent_worker_is_refused() -> None:
     scene.watch.before(WorkerFellSilent(BEE, "nothing for 5 s"))
     with pytest.raises(InvariantBrokenError, match="goes to a silent worker"):
         scene.watch._follow_command(StartStream(WAITS, 1, BEE, QWEN, 0, DECISION))
+
+
+def test_a_start_on_a_worker_of_a_lost_host_is_refused() -> None:
+    scene = Scene()
+    scene.bee().slots = 2
+    scene.watch.before(HostLost(OAK, "ssh ended"))
+    with pytest.raises(InvariantBrokenError, match="goes to a silent worker"):
+        scene.watch._follow_command(StartStream(WAITS, 1, BEE, QWEN, 0, DECISION))
+
+
+def test_a_drain_that_passes_a_worker_over_is_refused() -> None:
+    with pytest.raises(InvariantBrokenError, match="does not end with its host"):
+        Scene().watch.step(HostDrainRequested(OAK, 1_000), [], 1)
+
+
+def test_a_drain_that_breaks_off_what_nobody_else_can_go_on_with_is_refused() -> None:
+    scene = Scene()
+    scene.bee().stop_at_ms = 1_000
+    with pytest.raises(InvariantBrokenError, match="which could have ended"):
+        scene.watch.step(HostDrainRequested(OAK, 1_000), [BreakStream(RUNS, 1, BEE, "c", "m")], 1)
+
+
+def test_a_stop_of_a_worker_that_still_has_time_is_refused() -> None:
+    scene = Scene()
+    scene.bee().stop_at_ms = 1_000
+    with pytest.raises(InvariantBrokenError, match="which still has time"):
+        scene.watch.step(Ticked(), [StopWorker(BEE, OAK, direct=False)], 999)
+
+
+@pytest.mark.parametrize(
+    ("need_mib", "gpus", "given", "words"),
+    [
+        (9_201, (), (), "9200 MiB usable and 9201 MiB promised"),
+        (951, (0, 1), (0,), "950 MiB usable and 951 MiB promised"),
+        (2_851, (0, 1), (0, 1), "2850 MiB usable and 2851 MiB promised"),
+        (10, (0,), (), "was not asked for"),
+        (10, (), (1,), "was not asked for"),
+        (10, (0,), (1,), "was not asked for"),
+    ],
+)
+def test_a_promise_that_cannot_be_kept_or_was_not_asked_for_is_refused(
+    need_mib: int, gpus: tuple[int, ...], given: tuple[int, ...], words: str
+) -> None:
+    scene = Scene()
+    scene.tell(HostProbed(OAK, 10_000, 10_000, (GpuMemory(0, 1_000, 1_000), GpuMemory(1, 2_000, 2_000))))
+    asked = SpawnRequested(BEE, QWEN, "cuda", OAK, 1, need_mib, gpus)
+    with pytest.raises(InvariantBrokenError, match=words):
+        scene.watch.step(asked, [SpawnWorker(BEE, OAK, given)], 1)
 
 
 def test_more_deaths_on_one_signal_than_a_third_of_the_fleet_are_refused() -> None:

@@ -12,6 +12,10 @@ from swarmesh.core.commands import FailTask
 from swarmesh.core.dispatch import Dispatcher
 from swarmesh.core.errors import RustbeeLostError
 from swarmesh.core.eviction import Evictions
+from swarmesh.core.hosts import Hosts
+from swarmesh.core.ids import Blame
+from swarmesh.core.memory import MemoryBooks
+from swarmesh.core.memory_pool import Pool
 from swarmesh.core.poison import PoisonBooks
 from swarmesh.core.queue import BroodQueue
 from swarmesh.core.roster import Roster
@@ -208,6 +212,33 @@ def ends_a_task_twice(patch: Patch) -> None:
     replaced(patch, Dispatcher, "cancelled", cancelled)
 
 
+def overhears_that_a_host_is_lost(patch: Patch) -> None:
+    replaced(patch, Hosts, "lost", lambda *_: None)
+
+
+def breaks_off_what_could_have_ended(patch: Patch) -> None:
+    def move_streams(_original: Any, hosts: Hosts, worker: Any, out: Any) -> None:
+        hosts._dispatcher.give_up_on(worker, "rustbee_stopped", "drained", out, Blame.SWARM)
+
+    replaced(patch, Hosts, "_move_streams", move_streams)
+
+
+def leaves_workers_on_a_drained_host(patch: Patch) -> None:
+    replaced(patch, Hosts, "drain_requested", lambda *_: None)
+
+
+def promises_memory_twice(patch: Patch) -> None:
+    replaced(patch, Pool, "free_without", lambda _original, pool, _gone: pool.usable_mib)
+
+
+def forgets_who_lives(patch: Patch) -> None:
+    replaced(patch, MemoryBooks, "restore", lambda *_: None)
+
+
+def keeps_memory_of_the_gone(patch: Patch) -> None:
+    replaced(patch, MemoryBooks, "release", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("mutate", "setting", "words"),
     [
@@ -235,6 +266,12 @@ def ends_a_task_twice(patch: Patch) -> None:
         (leaves_a_task_behind, "chaos", "is not known any more"),
         (loses_stored_tokens, "chaos", "tokens are kept|and is given number"),
         (ends_a_task_twice, "small", "ends a task that runs or is over"),
+        (overhears_that_a_host_is_lost, "small", "goes to a silent worker"),
+        (breaks_off_what_could_have_ended, "small", "which could have ended"),
+        (leaves_workers_on_a_drained_host, "small", "does not end with its host"),
+        (promises_memory_twice, "batch", "MiB promised"),
+        (forgets_who_lives, "chaos", "has promised"),
+        (keeps_memory_of_the_gone, "small", "and booked"),
     ],
 )
 def test_a_broken_promise_is_noticed(

@@ -38,7 +38,7 @@ def test_a_middle_sized_world_under_more_work_than_it_can_do_holds() -> None:
 
 def test_small_seeds_see_every_kind_of_fault() -> None:
     seen: set[str] = set()
-    for seed in range(100, 103):
+    for seed in range(100, 105):
         seen |= simulate(small(seed, events=10_000), check=False).faults.keys()
     assert seen == SETTINGS[""].machine_faults.keys()
 

@@ -12,8 +12,8 @@ import pytest
 
 from cli_shell import PROGRAM, Shell, shell_at
 from swarmesh import __version__
-from swarmesh.cli import checkup
 from swarmesh.cli.screen import duration, mebibytes
+from swarmesh.hosts import machine_checks
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_no_queen_is_no_illness(shell: Shell, monkeypatch: pytest.MonkeyPatch) -
 def test_what_stops_it_from_working_is_exit_1(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     shell.home.mkdir()
     (shell.home / "swarmesh.toml").write_text("no toml")
-    monkeypatch.setattr(checkup, "_ASK_ENGINE", "raise SystemExit('the wheel is for another processor')")
+    monkeypatch.setattr(machine_checks, "_ASK_ENGINE", "raise SystemExit('the wheel is for another processor')")
     result = shell.run("doctor", "--json")
     assert result.code == 1
     findings = {finding["what"]: finding for finding in result.json}

@@ -18,8 +18,10 @@ from swarmesh.core.commands import (
 )
 from swarmesh.core.events import (
     Event,
+    GpuMemory,
     HostProbed,
     SpawnFailed,
+    SpawnProgressed,
     SpawnRequested,
     StreamBroke,
     StreamEnded,
@@ -114,9 +116,7 @@ class Hive:
         return [command for command in self.last if isinstance(command, kind)]
 
     def free_mib(self) -> int:
-        books = self.swarm.memory.of_host(OAK)
-        assert books is not None
-        return books.free_mib
+        return self.swarm.memory.free(OAK)[0].free_mib
 
 
 def test_a_registered_worker_serves_from_the_first_ready_report() -> None:
@@ -305,8 +305,65 @@ def test_a_spawn_without_room_is_refused_with_need_and_have() -> None:
     hive.tell(HostProbed(OAK, 10_000, 3_000))
     hive.spawn()
     (refused,) = hive.all(RefuseSpawn)
-    assert refused.error.message == "qwen needs 4000 MiB on oak, which has 3000 MiB free"
+    assert refused.error.message == "qwen needs 4000 MiB on oak, which has 3000 MiB free in main memory"
     assert (refused.error.code, A in hive.swarm.fleet) == ("not_enough_memory", False)
+
+
+def test_a_spawn_says_which_gpus_were_reserved() -> None:
+    hive = Hive()
+    hive.tell(HostProbed(OAK, 10_000, 10_000, (GpuMemory(0, 6_000, 2_000), GpuMemory(1, 6_000, 6_000))))
+    hive.tell(SpawnRequested(A, QWEN, "cuda", OAK, 2, 4_000, (0, 1)))
+    assert hive.all(SpawnWorker) == [SpawnWorker(A, OAK, (1,))]
+    hive.tell(SpawnRequested(B, QWEN, "cuda", OAK, 2, 3_000, (0, 1)))
+    assert hive.all(SpawnWorker) == [SpawnWorker(B, OAK, (0, 1))]
+    assert hive.free_mib() == 9_200
+
+
+def test_a_worker_that_was_there_before_the_queen_is_put_into_the_books_and_out_again() -> None:
+    hive = Hive()
+    known = WorkerRegistered(A, QWEN, "cuda", OAK, "unix:/w", 2, ready=True, need_mib=5_000, gpus=(0,))
+    hive.tell(known)
+    hive.tell(HostProbed(OAK, 10_000, 10_000, (GpuMemory(0, 8_000, 3_000),)))
+    hive.tell(known)
+    assert hive.swarm.memory.free(OAK)[1].free_mib == 7_600 - 5_000
+    hive.tell(SpawnRequested(B, QWEN, "cuda", OAK, 2, 3_000, (0,)))
+    assert "(held: a 5000 MiB)" in hive.all(RefuseSpawn)[0].error.message
+    hive.gone()
+    hive.tell(HostProbed(OAK, 10_000, 10_000, (GpuMemory(0, 8_000, 8_000),)))
+    assert hive.swarm.memory.free(OAK)[1].free_mib == 7_600
+
+
+def test_a_start_that_goes_on_is_not_taken_for_dead_and_one_that_does_not_is() -> None:
+    hive = Hive()
+    hive.tell(HostProbed(OAK, 10_000, 10_000))
+    hive.spawn()
+    for _ in range(5):
+        hive.tick(EXPIRY_MS - 1_000)
+        assert hive.tell(SpawnProgressed(A)) == []
+        assert (hive.worker().status, hive.worker().lease_age_ms) == (STARTING, 0)
+    hive.submit()
+    assert hive.last == []  # It waits for the worker.
+    hive.tick(EXPIRY_MS + 1)
+    assert [alarm.code for alarm in hive.all(RaiseAlarm)] == ["lease_expired"]
+    assert not hive.worker().may_serve
+    hive.tell(SpawnProgressed(A))
+    assert hive.worker().may_serve
+
+
+def test_progress_of_a_start_says_nothing_about_a_worker_that_speaks_for_itself() -> None:
+    hive = Hive(A)
+    hive.alarm()
+    assert hive.tell(SpawnProgressed(A)) == hive.tell(SpawnProgressed(B)) == []
+    assert hive.worker().status is DEAD
+
+
+def test_a_start_to_be_stopped_stays_so_while_it_goes_on() -> None:
+    hive = Hive()
+    hive.tell(HostProbed(OAK, 10_000, 10_000))
+    hive.spawn()
+    hive.stop()
+    hive.tell(SpawnProgressed(A))
+    assert hive.worker().status is DRAINING
 
 
 def test_memory_is_free_again_when_the_spawn_failed_or_the_worker_is_gone() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarmesh.config.worker_key import worker_key
+from swarmesh.config.worker_key import hive_id, host_secret, worker_key
 from swarmesh.core.errors import ForbiddenError, UnauthorizedError
 from swarmesh.core.ids import KeyId
 from swarmesh.queen.keys import KEY_PREFIX, KeyRing, Role, key_hash, new_key
@@ -78,3 +78,25 @@ def test_a_worker_speaks_for_itself_an_admin_for_all_a_client_for_none(ring: Key
     ring.identify(header(ADMIN)).must_speak_for("b")
     with pytest.raises(ForbiddenError):
         ring.identify(header(CLIENT)).must_speak_for("a")
+
+
+def test_a_host_speaks_for_its_own_workers_only(ring: KeyRing) -> None:
+    key = worker_key(host_secret(SECRET, "mac"), "rustbee-1")
+    with pytest.raises(UnauthorizedError):
+        ring.identify(header(key))
+    ring.add_host("mac")
+    ring.add_host("oak")
+    worker = ring.identify(header(key))
+    assert (worker.role, worker.worker_id, worker.host) == (Role.WORKER, "rustbee-1", "mac")
+    assert ring.identify(header(worker_key(SECRET, "rustbee-1"))).host == "localhost"
+    assert ring.worker_key("mac", "rustbee-1") == key
+    ring.remove_host("mac")
+    with pytest.raises(UnauthorizedError):
+        ring.identify(header(key))
+
+
+def test_hosts_cannot_make_the_keys_of_others() -> None:
+    secrets = {SECRET, host_secret(SECRET, "mac"), host_secret(SECRET, "oak"), host_secret(bytes(32), "mac")}
+    assert len(secrets) == 4
+    assert hive_id(SECRET) != hive_id(bytes(32))
+    assert len(hive_id(SECRET)) == 12

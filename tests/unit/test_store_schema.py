@@ -7,7 +7,7 @@ from msgspec import Struct
 from swarmesh.core.errors import StoreError
 from swarmesh.core.ids import TaskId
 from swarmesh.store import schema
-from swarmesh.store.records import AlarmRecord, KeyRecord, TaskRecord, TokenRow, WorkerRecord
+from swarmesh.store.records import AlarmRecord, HostRecord, KeyRecord, TaskRecord, TokenRow, WorkerRecord
 from swarmesh.store.schema import APPLICATION_ID, migrate, migrations, queries
 from swarmesh.store.statements import select_task, select_tokens
 
@@ -100,6 +100,7 @@ def test_somebody_elses_database_is_refused(connection: apsw.Connection, script:
         ("unfinished_tasks", TaskRecord),
         ("tokens", TokenRow),
         ("workers", WorkerRecord),
+        ("hosts", HostRecord),
         ("keys", KeyRecord),
         ("alarms", AlarmRecord),
     ],

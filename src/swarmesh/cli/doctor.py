@@ -6,10 +6,12 @@ import os
 
 import typer
 
-from swarmesh.cli.checkup import Finding, Verdict, examine
+from swarmesh.cli.checkup import examine
 from swarmesh.cli.failure import ExitCode
 from swarmesh.cli.screen import AsJson, print_json, print_table
 from swarmesh.config.home import find_home
+from swarmesh.hosts.machine_checks import Verdict
+from swarmesh.wire.hosts import CheckView
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -20,11 +22,11 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         print_table(("", "what", "finding"), ((finding.verdict, finding.what, finding.found) for finding in findings))
         _print_advice(findings)
-    if any(finding.verdict is Verdict.FAIL for finding in findings):
+    if any(finding.verdict == Verdict.FAIL for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _print_advice(findings: list[Finding]) -> None:
+def _print_advice(findings: list[CheckView]) -> None:
     for finding in findings:
         if finding.hint:
             print(f"  next ({finding.what}): {finding.hint}")

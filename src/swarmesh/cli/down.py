@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Final
 
+import msgspec
 import typer
 
 from swarmesh.cli.queen_process import home_swarm, running_queen, stop_queen
 from swarmesh.cli.screen import note
-from swarmesh.cli.waiting import wait_gone
+from swarmesh.cli.waiting import WaitTimeoutError, wait_gone
+from swarmesh.client import Swarmesh
 from swarmesh.config.home import Home, QueenFile, find_home
 from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.liveness import WorkerStatus
 from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.local import LocalHost
+from swarmesh.hosts.process_identity import boot_id
+from swarmesh.store.sqlite import SqliteStore
 from swarmesh.wire.errors import RemoteError
+from swarmesh.wire.hosts import HostStatus, HostView
 
 GRACE_S: Final = 5.0
 """What running tasks get to end by themselves."""
 STOP_SLACK_S: Final = 10.0
 """How much longer than the grace the queen may take."""
+_WITHIN_REACH: Final = frozenset({HostStatus.LOCAL, HostStatus.CONNECTED})
+
+Leftovers = Mapping[str, Sequence[str]]
+"""Rustbees that could not be stopped, by the name of their host."""
 
 
 class LeftoverError(SwarmeshError):
@@ -30,37 +41,87 @@ class LeftoverError(SwarmeshError):
     code = "leftover"
 
 
+class Stopped(msgspec.Struct, frozen=True):
+    """What the queen did: how many workers have ended, and those on other machines that have not."""
+
+    count: int = 0
+    left: Leftovers = {}
+
+
 def down(
     every: Annotated[
-        bool, typer.Option("--all", help="Stop every rustbee too, and check that nothing is left.")
+        bool, typer.Option("--all", help="Stop every rustbee on every host too, and check that nothing is left.")
     ] = False,
 ) -> None:
     """Stop the queennode; rustbees stay and find the next one, unless --all is given."""
     home = find_home(os.environ)
     queen = running_queen(home)
-    stopped = _stop_through_queen(home, queen) if every and queen is not None else 0
+    stopped = Stopped()
+    if every:
+        stopped = Stopped(left=asyncio.run(_known_elsewhere(home))) if queen is None else _stop_workers(home, queen)
     ended = stop_queen(home)
     print("no queennode runs here" if ended is None else f"the queennode, pid {ended.pid}, has ended")
     agents = asyncio.run(_stop_agents(home) if every else LocalHost(home).workers())
+    if stopped.left:
+        raise _leftover(stopped.left, queen_ran=queen is not None)
     if every:
-        print(f"{stopped + len(agents)} rustbees have ended, nothing is left")
+        print(f"{stopped.count + len(agents)} rustbees have ended, nothing is left")
     elif agents:
         note(f"{len(agents)} rustbees go on; 'swarmesh down --all' stops them too")
 
 
-def _stop_through_queen(home: Home, queen: QueenFile) -> int:
-    """Let the queen stop her workers; what she does not reach is found on this machine afterwards."""
+def _stop_workers(home: Home, queen: QueenFile) -> Stopped:
+    """Let the queen stop her workers; what she does not reach on this machine is found there afterwards."""
     try:
         with home_swarm(home, queen) as swarm:
-            rustbee_ids = [view.rustbee_id for view in swarm.rustbees()]
-            for rustbee_id in rustbee_ids:
-                with suppress(RemoteError):  # It ended by itself a moment ago.
-                    swarm.stop_rustbee(rustbee_id, grace_s=GRACE_S)
-            wait_gone(swarm, rustbee_ids, GRACE_S + STOP_SLACK_S)
-            return len(rustbee_ids)
+            return _stop_all(swarm)
     except SwarmeshError as error:
         note(f"the queennode could not stop them all: {error.message}")
-        return 0
+        return Stopped()
+
+
+def _stop_all(swarm: Swarmesh) -> Stopped:
+    hosts = {view.name: view for view in swarm.hosts()}
+    away = {view.name for view in hosts.values() if view.status not in _WITHIN_REACH}
+    views = swarm.rustbees()
+    for view in views:
+        with suppress(RemoteError):  # It ended by itself a moment ago, or its host is out of reach.
+            swarm.stop_rustbee(view.rustbee_id, grace_s=GRACE_S)
+    reached = [view.rustbee_id for view in views if view.host not in away]
+    try:
+        wait_gone(swarm, reached, GRACE_S + STOP_SLACK_S)
+    except WaitTimeoutError as error:
+        note(error.message)
+    left = _left(swarm, {name: view for name, view in hosts.items() if view.status is not HostStatus.LOCAL})
+    return Stopped(len(views) - sum(map(len, left.values())), left)
+
+
+def _left(swarm: Swarmesh, before: Mapping[str, HostView]) -> Leftovers:
+    """Workers on other machines that were not seen to end: a host that is out of reach may have all it ever had."""
+    now = {view.name: view for view in swarm.hosts()}
+    found: dict[str, set[str]] = {}
+    for name in before:
+        host = now.get(name, before[name])
+        lost = host.status not in _WITHIN_REACH
+        if lost:
+            found[name] = {*before[name].rustbees, *host.rustbees}
+    for view in swarm.rustbees():
+        if view.host in before and (view.host in found or view.status != WorkerStatus.DEAD):
+            found.setdefault(view.host, set()).add(view.rustbee_id)
+    return {name: sorted(rustbee_ids) for name, rustbee_ids in sorted(found.items()) if rustbee_ids}
+
+
+async def _known_elsewhere(home: Home) -> Leftovers:
+    """Workers on other machines that the last queen knew; without a queen nobody can reach them."""
+    if not home.hivecomb.exists():
+        return {}
+    store = await SqliteStore.open(home.hivecomb, boot_id=boot_id())
+    try:
+        names = {record.name for record in await store.hosts()}
+        workers = [record for record in await store.workers() if record.host in names]
+    finally:
+        await store.close()
+    return {name: [w.worker_id for w in workers if w.host == name] for name in sorted({w.host for w in workers})}
 
 
 async def _stop_agents(home: Home) -> list[AgentFile]:
@@ -72,6 +133,20 @@ async def _stop_agents(home: Home) -> list[AgentFile]:
         names = ", ".join(f"{agent.rustbee_id} (pid {agent.pid})" for agent in left)
         raise LeftoverError(f"still running: {names}", hint="Look at them with ps; 'kill -9 PID' ends one.")
     return agents
+
+
+def _leftover(left: Leftovers, *, queen_ran: bool) -> LeftoverError:
+    names = "; ".join(f"{host}: {', '.join(rustbee_ids)}" for host, rustbee_ids in left.items())
+    if not queen_ran:
+        return LeftoverError(
+            f"without a queennode nothing on other hosts can be stopped ({names})",
+            hint="'swarmesh queennode start', then 'swarmesh down --all' again.",
+        )
+    return LeftoverError(
+        f"not known to have ended ({names})",
+        hint="Once the host is back: 'swarmesh up' and 'swarmesh down --all' here, or 'swarmesh rustbee stop' there. "
+        "Without a queennode they end by themselves after orphan_ttl_s, 15 minutes by default.",
+    )
 
 
 def add_to(root: typer.Typer) -> None:

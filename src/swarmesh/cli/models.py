@@ -1,4 +1,4 @@
-"""`swarmesh models list|add|scan|remove`: the modelcells of this machine; no queen is needed."""
+"""`swarmesh models list|add|scan|remove|fit|copy`: the modelcells; for those of this machine no queen is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from swarmesh.cli.failure import UsageError
 from swarmesh.cli.screen import AsJson, mebibytes, note, print_json, print_table
+from swarmesh.cli.swarm_models import copy, fit, scan_hosts
 from swarmesh.cli.waiting import download_bar, progress
 from swarmesh.config.home import find_home
 from swarmesh.models import hub
@@ -21,7 +23,9 @@ HEADINGS: Final = ("modelcell", "kind", "source", "architecture", "parameters", 
 
 Replace = Annotated[bool, typer.Option("--replace", help="Take the name from whatever has it.")]
 
-app = typer.Typer(no_args_is_help=True, help="Modelcells of this machine: list, add, scan, remove.")
+app = typer.Typer(no_args_is_help=True, help="Modelcells: list, add, scan, remove, fit, copy.")
+app.command()(fit)
+app.command()(copy)
 
 
 @app.command("list")
@@ -57,9 +61,18 @@ def add(
 def scan_(
     directory: Annotated[Path | None, typer.Argument(help="Where to look; without it, the usual places.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be added.")] = False,
+    host: Annotated[str, typer.Option(help="Show what a machine of the swarm has, in its usual places.")] = "",
+    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Show what every machine has.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find GGUF files (Hugging Face, Ollama, LM Studio, or a directory) and add them; their files stay in place."""
+    if host or all_hosts:
+        if directory is not None or dry_run or (host and all_hosts):
+            raise UsageError(
+                "--host and --all-hosts stand alone", hint="A directory is looked through on this machine only."
+            )
+        scan_hosts(host, as_json=as_json)
+        return
     roots = roots_of_this_machine() if directory is None else (directory_root(directory.expanduser()),)
     catalog = _catalog()
     with progress() as show:

@@ -27,6 +27,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "queennode": "swarmesh.cli.queennode",
     "spawn": "swarmesh.cli.spawn",
     "rustbees": "swarmesh.cli.rustbees",
+    "hosts": "swarmesh.cli.hosts",
     "waggle": "swarmesh.cli.waggle",
     "nectarflow": "swarmesh.cli.nectarflow",
     "honeytokens": "swarmesh.cli.honeytokens",

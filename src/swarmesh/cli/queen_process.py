@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from swarmesh.client import Swarmesh
-from swarmesh.client.endpoint import read_admin_key
+from swarmesh.client.endpoint import own_queen, read_admin_key
 from swarmesh.config.home import Home, QueenFile, read_queen_file
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.hosts.process_identity import ProcessIdentity
@@ -60,8 +60,12 @@ def log_path(home: Home) -> Path:
 
 
 def running_queen(home: Home) -> QueenFile | None:
-    """The note of a queen that runs now; None when there is none, whatever a dead one left behind."""
-    note = read_queen_file(home.queen_file)
+    """The note of a queen that runs now; None when there is none, whatever a dead one left behind.
+
+    Raises:
+        LentHomeError: The home belongs to a queen on another machine.
+    """
+    note = own_queen(home)
     return note if note is not None and _process_of(note).alive else None
 
 

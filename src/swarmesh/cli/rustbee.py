@@ -13,23 +13,28 @@ from typing import Annotated, Final
 
 import typer
 
+from swarmesh.cli.agent_health import agent_status
 from swarmesh.cli.failure import UsageError
-from swarmesh.cli.queen_process import home_swarm, running_queen
 from swarmesh.cli.rustbees import DEFAULT_GRACE_S
 from swarmesh.cli.screen import AsJson, duration, note, print_json, print_table
 from swarmesh.cli.spawn import Cellalloc, ClassPath, Context, Gpu, Modelcell, NoWait, PythonPath, Slots, backend_of
-from swarmesh.cli.waiting import REGISTER_WAIT_S_MAX, wait_healthy
-from swarmesh.config.home import Home, find_home
+from swarmesh.cli.waiting import LOAD_WAIT_S_MAX, WaitTimeoutError, progress
+from swarmesh.config.home import Home, find_home, read_queen_file
 from swarmesh.config.settings import load_settings
+from swarmesh.config.worker_key import worker_key, worker_secret
 from swarmesh.core.errors import EngineStartError, NotEnoughMemoryError, NotFoundError
+from swarmesh.core.ids import LOCAL_HOST
+from swarmesh.core.liveness import WorkerStatus
 from swarmesh.hosts.host import SpawnedAgent
 from swarmesh.hosts.local import LocalHost
 from swarmesh.hosts.process_identity import ProcessIdentity
-from swarmesh.queen.spawning import need_mib, worker_spec
+from swarmesh.models.catalog import Catalog
+from swarmesh.queen.spawning import offered_here, plan_worker
 from swarmesh.wire.spec import Backend, WorkerSpec
 from swarmesh.wire.views import SpawnRequest
 
 HEADINGS: Final = ("rustbee", "modelcell", "type", "pid", "engine pid", "uptime", "socket")
+_POLL_S: Final = 0.1
 
 app = typer.Typer(no_args_is_help=True, help="Rustbees of this machine, with or without a queennode.")
 
@@ -62,10 +67,9 @@ def spawn(
     )
     home = find_home(os.environ)
     home.make()
-    spec = worker_spec(home, load_settings(home.config_file), request, f"rustbee-{secrets.token_hex(4)}")
     host = LocalHost(home)
-    agent = asyncio.run(_start(host, spec))
-    status = "starting" if no_wait else _wait(home, host, agent, modelcell)
+    spec, agent = asyncio.run(_start(home, host, request))
+    status = WorkerStatus.STARTING if no_wait else asyncio.run(_wait(home, host, spec, agent))
     if as_json:
         print_json({"rustbee_id": agent.worker_id, "modelcell": modelcell, "status": status, "pid": agent.pid})
     else:
@@ -110,34 +114,52 @@ def list_(as_json: AsJson = False) -> None:
     )
 
 
-async def _start(host: LocalHost, spec: WorkerSpec) -> SpawnedAgent:
+async def _start(home: Home, host: LocalHost, request: SpawnRequest) -> tuple[WorkerSpec, SpawnedAgent]:
     facts = await host.probe()
-    need = need_mib(spec, available_mib=facts.available_mib, total_mib=facts.total_mib)
-    if need > facts.available_mib:
+    worker_id = f"rustbee-{secrets.token_hex(4)}"
+    plan = plan_worker(
+        request,
+        offered_here(Catalog(home.root), request),
+        facts,
+        load_settings(home.config_file).rustbee,
+        worker_id=worker_id,
+        host=LOCAL_HOST,
+        key=worker_key(worker_secret(home), worker_id),
+    )
+    if not plan.gpus and plan.need_mib > facts.available_mib:
         raise NotEnoughMemoryError(
-            f"modelcell {spec.modelcell!r} needs {need:,} MiB and this machine has {facts.available_mib:,} MiB "
-            f"available of {facts.total_mib:,} MiB",
+            f"modelcell {request.modelcell!r} needs {plan.need_mib:,} MiB and this machine has "
+            f"{facts.available_mib:,} MiB available of {facts.total_mib:,} MiB",
             hint="Fewer --slots or a smaller --context need less; 'swarmesh rustbee list' shows what runs.",
         )
-    return await host.spawn(spec)
+    return plan.spec, await host.spawn(plan.spec)
 
 
-def _wait(home: Home, host: LocalHost, agent: SpawnedAgent, modelcell: str) -> str:
-    queen = running_queen(home)
-    if queen is None:
-        note("no queennode runs here; the rustbee waits for one")
-        return "starting"
+async def _wait(home: Home, host: LocalHost, spec: WorkerSpec, agent: SpawnedAgent) -> WorkerStatus:
+    """Wait until the agent itself says that it is healthy, for which no queen is needed.
 
-    def must_live() -> None:
-        if not ProcessIdentity(agent.pid, agent.started_at, agent.boot_id).alive:
-            said = asyncio.run(host.tail(agent.worker_id)) or "it said nothing"
-            raise EngineStartError(f"{agent.worker_id} ended while it was starting:\n{said}")
-
-    with home_swarm(home, queen) as swarm:
-        (view,) = wait_healthy(
-            swarm, [agent.worker_id], modelcell, unknown_for_s=REGISTER_WAIT_S_MAX, each_time=must_live
-        )
-    return view.status
+    Raises:
+        EngineStartError: It ended before; says what it said.
+        WaitTimeoutError: It is neither healthy nor gone after `LOAD_WAIT_S_MAX`.
+    """
+    if read_queen_file(home.queen_file) is None:
+        note("no queennode is there now; the rustbee waits for one")
+    process = ProcessIdentity(agent.pid, agent.started_at, agent.boot_id)
+    began_s = time.monotonic()
+    with progress() as show:
+        while (status := await agent_status(spec)) is not WorkerStatus.HEALTHY:
+            waited_s = time.monotonic() - began_s
+            if not process.alive:
+                said = await host.tail(agent.worker_id) or "it said nothing"
+                raise EngineStartError(f"{agent.worker_id} ended while it was starting:\n{said}")
+            if waited_s > LOAD_WAIT_S_MAX:
+                raise WaitTimeoutError(
+                    f"still not healthy after {duration(waited_s)}: {agent.worker_id}",
+                    hint=f"'swarmesh rustbee stop {agent.worker_id}' ends it.",
+                )
+            show(f"loading {spec.modelcell}, {duration(waited_s)}")
+            await asyncio.sleep(_POLL_S)
+    return status
 
 
 async def _stop(host: LocalHost, rustbee_id: str, grace_s: float) -> None:

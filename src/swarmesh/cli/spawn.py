@@ -38,7 +38,7 @@ def rustbee(
     modelcell: Modelcell,
     # Called as the option is, --type.
     type: Annotated[Backend, typer.Option(help="What it computes on, or python, or openai.")] = Backend.AUTO,  # noqa: A002
-    host: Annotated[str, typer.Option(help="Machine to start it on; this one when left out.")] = "",
+    host: Annotated[str, typer.Option(help="Machine to start it on, or any; the queennode's own when left out.")] = "",
     gpu: Gpu = None,
     cellalloc: Cellalloc = None,
     slots: Slots = None,

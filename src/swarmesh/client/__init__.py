@@ -14,15 +14,18 @@ from swarmesh.client.events import Done, Event, Token
 from swarmesh.client.routes import TaskOptions
 from swarmesh.core.errors import QueenUnreachableError
 from swarmesh.wire.errors import RemoteError
+from swarmesh.wire.hosts import HostView, Step
 
 __all__ = [
     "AsyncSwarmesh",
     "AsyncTokenStream",
     "Done",
     "Event",
+    "HostView",
     "QueenUnreachableError",
     "Reconnects",
     "RemoteError",
+    "Step",
     "Swarmesh",
     "TaskOptions",
     "Token",

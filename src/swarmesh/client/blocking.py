@@ -11,21 +11,24 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from swarmesh.client import routes
-from swarmesh.client.call import Call, StreamCall
+from swarmesh.client import host_routes, routes
+from swarmesh.client.call import Call, StepsCall, StreamCall
 from swarmesh.client.cursor import Reconnects, StreamCursor
 from swarmesh.client.endpoint import Endpoint, find_endpoint
 from swarmesh.client.events import Event
+from swarmesh.client.steps import StepsReader, steps_cut
 from swarmesh.client.transport import (
     STREAM_TIMEOUT,
     document,
     explained,
+    patience,
     point_again,
     settings,
     stream_cut,
     stream_refused,
 )
 from swarmesh.core.errors import QueenUnreachableError
+from swarmesh.wire.errors import remote_error
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -105,6 +108,14 @@ def _stream_method(describe: Callable[P, StreamCall]) -> Callable[Concatenate[Sw
     return method
 
 
+def _steps_method(describe: Callable[P, StepsCall[T]]) -> Callable[Concatenate[Swarmesh, P], T]:
+    def method(self: Swarmesh, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.watch(describe(*args, **kwargs))
+
+    document(method, describe)
+    return method
+
+
 class Swarmesh:
     """A swarm, through its queen.
 
@@ -130,6 +141,7 @@ class Swarmesh:
     ) -> None:
         self._find = partial(find_endpoint, url, key, dict(os.environ))
         self._http = httpx.Client(**settings(self._find(), timeout_s))
+        self._timeout_s = timeout_s
         self._reconnects = reconnects
 
     submit = _method(routes.submit)
@@ -147,6 +159,16 @@ class Swarmesh:
     waggles = _method(routes.waggles)
     alarms = _method(routes.alarms)
     health = _method(routes.health)
+    hosts = _method(host_routes.hosts)
+    host = _method(host_routes.host)
+    add_host = _steps_method(host_routes.add_host)
+    remove_host = _steps_method(host_routes.remove_host)
+    drain_host = _method(host_routes.drain_host)
+    resume_host = _method(host_routes.resume_host)
+    host_checks = _method(host_routes.host_checks)
+    fit = _method(host_routes.fit)
+    copy_model = _steps_method(host_routes.copy_model)
+    scan_models = _method(host_routes.scan_models)
 
     def send(self, call: Call[T]) -> T:
         """Send one request and read its answer.
@@ -157,13 +179,40 @@ class Swarmesh:
         """
         with explained(str(self._http.base_url)):
             response = self._http.request(
-                call.method, call.path, params=call.query, headers=call.all_headers(), content=call.body
+                call.method,
+                call.path,
+                params=call.query,
+                headers=call.all_headers(),
+                content=call.body,
+                timeout=patience(call, self._timeout_s),
             )
         return call.result(response.status_code, response.content)
 
     def open(self, call: StreamCall) -> TokenStream:
         """The stream of a request; it is sent when the first event is asked for."""
         return TokenStream(self._http, self._find, StreamCursor(call, self._reconnects))
+
+    def watch(self, steps: StepsCall[T]) -> T:
+        """Send one request, hand on its steps, and return its result; errors as of `send`."""
+        url, call, reader = str(self._http.base_url), steps.call, StepsReader(steps)
+        with (
+            explained(url),
+            self._http.stream(
+                call.method,
+                call.path,
+                params=call.query,
+                headers=call.all_headers(),
+                content=call.body,
+                timeout=STREAM_TIMEOUT,
+            ) as response,
+        ):
+            if response.status_code != 200:
+                raise remote_error(response.status_code, response.read())
+            for data in response.iter_raw():
+                reader.feed(data)
+                for result in reader.results:
+                    return result
+        raise steps_cut(url)
 
     def close(self) -> None:
         """Close kept connections."""

@@ -10,11 +10,16 @@ import msgspec
 
 from swarmesh.core.errors import QueenUnreachableError, SwarmeshError
 from swarmesh.wire.errors import remote_error
+from swarmesh.wire.hosts import Step
 
 T = TypeVar("T")
 
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 """The header that makes a submission safe to repeat: the same key gets the same task."""
+
+
+SLOW_TIMEOUT_S: Final = 300.0
+"""What hosts get to look through their disks, or to measure themselves, before an answer is given up."""
 
 
 class UnexpectedAnswerError(SwarmeshError):
@@ -35,6 +40,7 @@ class Call(Generic[T]):
 
     Attributes:
         read: Turns the body of a 2xx answer into the result; may raise ``msgspec.DecodeError``.
+        slow: The queen asks other machines before she answers; such a request waits for `SLOW_TIMEOUT_S` at least.
     """
 
     method: str
@@ -43,6 +49,7 @@ class Call(Generic[T]):
     query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    slow: bool = False
 
     def result(self, status: int, body: bytes) -> T:
         """The result of an answer.
@@ -80,3 +87,16 @@ class StreamCall:
     def repeatable(self) -> bool:
         """Whether the request may be sent again when nobody knows what became of it."""
         return bool(self.job_id) or IDEMPOTENCY_KEY in self.call.headers
+
+
+@dataclass(frozen=True, slots=True)
+class StepsCall(Generic[T]):
+    """A request whose answer is a stream of steps, and at its end the result.
+
+    Attributes:
+        call: Reads the result from the data of the stream's ``done``.
+        on_step: Told of each step as it comes.
+    """
+
+    call: Call[T]
+    on_step: Callable[[Step], None]

@@ -8,8 +8,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from swarmesh.config.home import Home, find_home, read_queen_file
+from swarmesh.config.home import Home, QueenFile, find_home, read_queen_file
 from swarmesh.core.errors import ConfigError, QueenUnreachableError, UnauthorizedError
+
+
+class LentHomeError(QueenUnreachableError):
+    """This home belongs to a queennode on another machine."""
+
+    code = "lent_home"
+    default_hint = "Give this command on her machine; here, 'swarmesh rustbee' starts, lists and stops rustbees."
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -26,12 +33,14 @@ def find_endpoint(url: str | None, key: str | None, environ: Mapping[str, str]) 
 
     Raises:
         QueenUnreachableError: None is named and none runs with this home.
+        LentHomeError: None is named, and the one of this home is on another machine.
         UnauthorizedError: There is no key for it.
         ConfigError: The URL is none.
     """
     home = find_home(environ)
-    queen = read_queen_file(home.queen_file)
-    url = url or environ.get("SWARMESH_URL") or (queen.url if queen else "")
+    url = url or environ.get("SWARMESH_URL")
+    queen = read_queen_file(home.queen_file) if url else own_queen(home)
+    url = url or (queen.url if queen else "")
     if not url:
         raise QueenUnreachableError(f"no queennode runs with the home {home.root}")
     url = check_url(url)
@@ -41,6 +50,18 @@ def find_endpoint(url: str | None, key: str | None, environ: Mapping[str, str]) 
     if not key:
         raise UnauthorizedError(f"there is no API key for {url}", hint="Set SWARMESH_API_KEY.")
     return Endpoint(url, key)
+
+
+def own_queen(home: Home) -> QueenFile | None:
+    """What this machine's queen left in the home; None when there is none.
+
+    Raises:
+        LentHomeError: What is there is the way to a queen on another machine, to whom this one lends itself.
+    """
+    note = read_queen_file(home.queen_file)
+    if note is not None and note.url.startswith("unix:"):
+        raise LentHomeError(f"the home {home.root} belongs to a queennode on another machine")
+    return note
 
 
 def read_admin_key(home: Home) -> str:

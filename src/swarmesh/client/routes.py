@@ -77,7 +77,7 @@ def stream(prompt: str | None = None, *, idempotency_key: str = "", **options: U
     """
     headers = {"accept": EVENT_STREAM, IDEMPOTENCY_KEY: idempotency_key or f"sdk-{secrets.token_hex(16)}"}
     body = _task(prompt, options, stream=True)
-    return StreamCall(Call("POST", f"{BASE}/nectarflow", _read_nothing, headers=headers, body=body))
+    return StreamCall(Call("POST", f"{BASE}/nectarflow", read_nothing, headers=headers, body=body))
 
 
 def follow(job_id: str, after: int = 0) -> StreamCall:
@@ -88,45 +88,45 @@ def follow(job_id: str, after: int = 0) -> StreamCall:
         QueenUnreachableError: No queen answers, also not after the reconnects.
     """
     path = f"{BASE}/honeytokens/{quote(job_id, safe='')}"
-    call = Call("GET", path, _read_nothing, query={"after": str(after)}, headers={"accept": EVENT_STREAM})
+    call = Call("GET", path, read_nothing, query={"after": str(after)}, headers={"accept": EVENT_STREAM})
     return StreamCall(call, job_id, after)
 
 
 def resume(job_id: str, last_seq: int) -> Call[None]:
     """A stream's rest after its connection dropped."""
     path = f"{BASE}/honeytokens/{quote(job_id, safe='')}"
-    return Call("GET", path, _read_nothing, headers={"accept": EVENT_STREAM, "last-event-id": str(last_seq)})
+    return Call("GET", path, read_nothing, headers={"accept": EVENT_STREAM, "last-event-id": str(last_seq)})
 
 
 def collect(job_id: str) -> Call[TokensView]:
     """Everything a task produced so far."""
-    return Call("GET", f"{BASE}/honeytokens/{quote(job_id, safe='')}", _reader(TokensView))
+    return Call("GET", f"{BASE}/honeytokens/{quote(job_id, safe='')}", reader(TokensView))
 
 
 def show(job_id: str) -> Call[FlowView]:
     """One task: its status, attempts, usage and error."""
-    return Call("GET", f"{BASE}/nectarflow/{quote(job_id, safe='')}", _reader(FlowView))
+    return Call("GET", f"{BASE}/nectarflow/{quote(job_id, safe='')}", reader(FlowView))
 
 
 def list_flows(status: str = "", limit: int = 50) -> Call[list[FlowView]]:
     """The newest tasks, only those in ``status`` when one is given."""
     query = {"limit": str(limit), **({"status": status} if status else {})}
-    return Call("GET", f"{BASE}/nectarflows", lambda body: _reader(_FlowList)(body).nectarflows, query=query)
+    return Call("GET", f"{BASE}/nectarflows", lambda body: reader(_FlowList)(body).nectarflows, query=query)
 
 
 def cancel(job_id: str) -> Call[FlowView]:
     """Stop a task; what it produced stays and can be collected."""
-    return Call("DELETE", f"{BASE}/nectarflow/{quote(job_id, safe='')}", _reader(FlowView))
+    return Call("DELETE", f"{BASE}/nectarflow/{quote(job_id, safe='')}", reader(FlowView))
 
 
 def rustbees() -> Call[list[RustbeeView]]:
     """All workers."""
-    return Call("GET", f"{BASE}/rustbees", lambda body: _reader(RustbeeList)(body).rustbees)
+    return Call("GET", f"{BASE}/rustbees", lambda body: reader(RustbeeList)(body).rustbees)
 
 
 def rustbee(rustbee_id: str) -> Call[RustbeeView]:
     """One worker; one that failed to start is ``dead`` and has ``error``."""
-    return Call("GET", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}", _reader(RustbeeView))
+    return Call("GET", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}", reader(RustbeeView))
 
 
 def spawn(
@@ -143,7 +143,10 @@ def spawn(
     class_path: str = "",
     python_path: str = "",
 ) -> Call[Spawned]:
-    """Start a worker, or adopt a server at ``url``; returns at once, `rustbee` tells when it is healthy."""
+    """Start a worker, or adopt a server at ``url``; returns at once, `rustbee` tells when it is healthy.
+
+    ``host`` is the name of a machine of the swarm, or ``any``; the queen's own when it is left out.
+    """
     said = {
         "type": type,
         "modelcell": modelcell,
@@ -158,34 +161,34 @@ def spawn(
         "python_path": python_path,
     }
     body = msgspec.json.encode({name: value for name, value in said.items() if value not in {None, ""}})
-    return Call("POST", f"{BASE}/rustbees", _reader(Spawned), body=body)
+    return Call("POST", f"{BASE}/rustbees", reader(Spawned), body=body)
 
 
 def stop_rustbee(rustbee_id: str, grace_s: float | None = None) -> Call[None]:
     """Drain a worker and stop it; after ``grace_s`` seconds its tasks are moved to others."""
     query = {} if grace_s is None else {"grace_s": f"{grace_s:g}"}
-    return Call("DELETE", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}", _read_nothing, query=query)
+    return Call("DELETE", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}", read_nothing, query=query)
 
 
 def cut(rustbee_id: str, seconds: float) -> Call[None]:
     """Let the queen drop everything to and from a worker for so long (0.1 to 300 s): a drill, for the admin key."""
     body = msgspec.json.encode({"seconds": seconds})
-    return Call("POST", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}/cut", _read_nothing, body=body)
+    return Call("POST", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}/cut", read_nothing, body=body)
 
 
 def waggles() -> Call[list[WaggleView]]:
     """The last waggle of every worker."""
-    return Call("GET", f"{BASE}/waggles", lambda body: _reader(WaggleList)(body).waggles)
+    return Call("GET", f"{BASE}/waggles", lambda body: reader(WaggleList)(body).waggles)
 
 
 def alarms() -> Call[list[AlarmView]]:
     """Recent alarms, newest first."""
-    return Call("GET", f"{BASE}/alarms", lambda body: _reader(AlarmList)(body).alarms)
+    return Call("GET", f"{BASE}/alarms", lambda body: reader(AlarmList)(body).alarms)
 
 
 def health() -> Call[Health]:
     """How the swarm is."""
-    return Call("GET", f"{BASE}/health", _reader(Health))
+    return Call("GET", f"{BASE}/health", reader(Health))
 
 
 def _task(prompt: str | None, options: TaskOptions, *, stream: bool) -> bytes:
@@ -195,7 +198,8 @@ def _task(prompt: str | None, options: TaskOptions, *, stream: bool) -> bytes:
     return msgspec.json.encode({**said, "stream": stream})
 
 
-def _reader(result: type[T]) -> Callable[[bytes], T]:
+def reader(result: type[T]) -> Callable[[bytes], T]:
+    """What reads a body that is one JSON value."""
     return msgspec.json.Decoder(result).decode
 
 
@@ -203,5 +207,5 @@ def _read_job_id(body: bytes) -> str:
     return msgspec.json.decode(body, type=Accepted).job_id
 
 
-def _read_nothing(_body: bytes) -> None:
-    return None
+def read_nothing(_body: bytes) -> None:
+    """For an answer of which only its status counts."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 
 from swarmesh import __version__
-from swarmesh.client.call import ConnectionBrokenError
+from swarmesh.client.call import SLOW_TIMEOUT_S, Call, ConnectionBrokenError
 from swarmesh.client.endpoint import Endpoint
 from swarmesh.core.errors import QueenUnreachableError, SwarmeshError
 from swarmesh.wire.errors import remote_error
@@ -38,6 +38,11 @@ def settings(endpoint: Endpoint, timeout_s: float) -> dict[str, Any]:
         "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True,
         "trust_env": False,
     }
+
+
+def patience(call: Call[Any], timeout_s: float) -> httpx.Timeout:
+    """How long to wait for the answer to one request."""
+    return httpx.Timeout(max(timeout_s, SLOW_TIMEOUT_S) if call.slow else timeout_s, connect=CONNECT_TIMEOUT_S)
 
 
 def point_again(http: httpx.Client | httpx.AsyncClient, find: Callable[[], Endpoint]) -> None:

@@ -71,10 +71,11 @@ class RecordTask(msgspec.Struct, frozen=True, gc=False):
 
 
 class SpawnWorker(msgspec.Struct, frozen=True, gc=False):
-    """Start a worker; its memory is reserved."""
+    """Start a worker; its memory is reserved, on these GPUs if there are any."""
 
     worker_id: WorkerId
     host: HostName
+    gpus: tuple[int, ...] = ()
 
 
 class RefuseSpawn(msgspec.Struct, frozen=True, gc=False):

@@ -7,16 +7,47 @@ import msgspec
 from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 
 
-class HostProbed(msgspec.Struct, frozen=True, gc=False):
-    """A host's memory was measured; MiB."""
+class GpuMemory(msgspec.Struct, frozen=True, gc=False):
+    """Memory of one GPU, MiB."""
 
-    host: HostName
+    index: int
     total_mib: int
     available_mib: int
 
 
+class HostProbed(msgspec.Struct, frozen=True, gc=False):
+    """A host's memory was measured; MiB.
+
+    Attributes:
+        gpus: Those with memory of their own. One that shares the host's (Metal) has none and is left out.
+    """
+
+    host: HostName
+    total_mib: int
+    available_mib: int
+    gpus: tuple[GpuMemory, ...] = ()
+
+
+class HostDrainRequested(msgspec.Struct, frozen=True, gc=False):
+    """The owner wants every worker of a host gone; what nobody else could go on with gets ``grace_ms`` to end there."""
+
+    host: HostName
+    grace_ms: int
+
+
+class HostLost(msgspec.Struct, frozen=True, gc=False):
+    """The connection to a host broke, and with it every stream from there; ``message`` says why."""
+
+    host: HostName
+    message: str
+
+
 class SpawnRequested(msgspec.Struct, frozen=True, gc=False):
-    """Somebody wants a worker started on a host that was probed just before; ``need_mib`` is the estimate."""
+    """Somebody wants a worker started on a host that was probed just before; ``need_mib`` is the estimate.
+
+    Attributes:
+        gpus: Those whose memory it may take; none for main memory.
+    """
 
     worker_id: WorkerId
     model: ModelName
@@ -24,6 +55,13 @@ class SpawnRequested(msgspec.Struct, frozen=True, gc=False):
     host: HostName
     slots: int
     need_mib: int
+    gpus: tuple[int, ...] = ()
+
+
+class SpawnProgressed(msgspec.Struct, frozen=True, gc=False):
+    """A worker's start takes long, and goes on: its model is being copied."""
+
+    worker_id: WorkerId
 
 
 class SpawnFailed(msgspec.Struct, frozen=True, gc=False):
@@ -35,7 +73,12 @@ class SpawnFailed(msgspec.Struct, frozen=True, gc=False):
 
 
 class WorkerRegistered(msgspec.Struct, frozen=True, gc=False):
-    """A worker introduced itself, or a server without an agent was adopted (``direct``)."""
+    """A worker introduced itself, or a server without an agent was adopted (``direct``).
+
+    Attributes:
+        need_mib: What it was promised when it was spawned, for a queen who was not there; 0 when nobody knows.
+        gpus: On which GPUs; none for main memory.
+    """
 
     worker_id: WorkerId
     model: ModelName
@@ -48,6 +91,8 @@ class WorkerRegistered(msgspec.Struct, frozen=True, gc=False):
     pid: int = 0
     engine_pid: int = 0
     uptime_ms: int = 0
+    need_mib: int = 0
+    gpus: tuple[int, ...] = ()
 
 
 class WorkerWaggled(msgspec.Struct, frozen=True, gc=False):
@@ -192,6 +237,9 @@ Event = (
     | WorkerStopRequested
     | WorkerGone
     | HostProbed
+    | HostDrainRequested
+    | HostLost
     | SpawnRequested
+    | SpawnProgressed
     | SpawnFailed
 )

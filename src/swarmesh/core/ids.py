@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 WorkerId = NewType("WorkerId", str)
 TaskId = NewType("TaskId", str)
 ModelName = NewType("ModelName", str)
 HostName = NewType("HostName", str)
 KeyId = NewType("KeyId", str)
+
+LOCAL_HOST: Final = HostName("localhost")
+"""The machine the queen runs on."""
 
 
 class Priority(StrEnum):

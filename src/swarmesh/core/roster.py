@@ -14,6 +14,7 @@ from swarmesh.core.dispatch import Dispatcher
 from swarmesh.core.errors import NotEnoughMemoryError
 from swarmesh.core.events import (
     SpawnFailed,
+    SpawnProgressed,
     SpawnRequested,
     WorkerAlarmed,
     WorkerFellSilent,
@@ -53,7 +54,7 @@ class Roster:
     def spawn_requested(self, event: SpawnRequested, now_ms: int, out: list[Command]) -> None:
         """Reserve memory and start the worker, or refuse with need and have."""
         try:
-            self._memory.reserve(event.worker_id, event.model, event.host, event.need_mib)
+            gpus = self._memory.reserve(event.worker_id, event.model, event.host, event.need_mib, event.gpus)
         except NotEnoughMemoryError as error:
             out.append(RefuseSpawn(event.worker_id, error))
             return
@@ -71,7 +72,15 @@ class Roster:
                 last_waggle_ms=now_ms,
             )
         )
-        out.append(SpawnWorker(event.worker_id, event.host))
+        out.append(SpawnWorker(event.worker_id, event.host, gpus))
+
+    def spawn_progressed(self, event: SpawnProgressed) -> None:
+        """Renew the lease of a worker that has not introduced itself yet; one that has speaks for itself."""
+        worker = self._fleet.get(event.worker_id)
+        if worker is not None and not worker.location:
+            worker.lease_age_ms = 0
+            worker.held = False
+            worker.status = following(worker.status, WorkerFact.REPORTED_STARTING)
 
     def spawn_failed(self, event: SpawnFailed, out: list[Command]) -> None:
         """Free what was promised and say so; whoever waits for the worker sees it disappear."""
@@ -110,6 +119,7 @@ class Roster:
                 words = f"{known.worker_id} serves {worker.model} now"
                 self._dispatcher.give_up_on(known, "rustbee_changed", words, out)
         self._fleet.add(worker)
+        self._memory.restore(worker.worker_id, worker.host, event.need_mib, event.gpus)
         self._reported(worker, now_ms, out, ready=event.ready)
 
     def waggled(self, event: WorkerWaggled, now_ms: int, out: list[Command]) -> None:

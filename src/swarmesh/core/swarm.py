@@ -8,8 +8,11 @@ from swarmesh.core.commands import Command
 from swarmesh.core.dispatch import QUEUE_MAX_PER_KEY, Dispatcher
 from swarmesh.core.events import (
     Event,
+    HostDrainRequested,
+    HostLost,
     HostProbed,
     SpawnFailed,
+    SpawnProgressed,
     SpawnRequested,
     StreamBroke,
     StreamEnded,
@@ -26,6 +29,7 @@ from swarmesh.core.events import (
     WorkerWaggled,
 )
 from swarmesh.core.fleet import Fleet
+from swarmesh.core.hosts import Hosts
 from swarmesh.core.memory import MemoryBooks
 from swarmesh.core.roster import Roster
 
@@ -47,6 +51,7 @@ class Swarm:
         self.memory = MemoryBooks()
         self.dispatcher = Dispatcher(self.fleet, queue_max_per_key=queue_max_per_key, preemption=preemption)
         self.roster = Roster(self.fleet, self.memory, self.dispatcher, amnesty_until_ms=amnesty_until_ms)
+        self.hosts = Hosts(self.fleet, self.roster, self.dispatcher)
 
     def handle(  # noqa: C901, PLR0912 - one case per kind of fact, one line each; splitting would hide the list
         self, event: Event, now_ms: int
@@ -82,9 +87,15 @@ class Swarm:
             case WorkerGone():
                 self.roster.gone(event, out)
             case HostProbed():
-                self.memory.probed(event.host, event.total_mib, event.available_mib)
+                self.memory.probed(event)
+            case HostDrainRequested():
+                self.hosts.drain_requested(event, now_ms, out)
+            case HostLost():
+                self.hosts.lost(event, now_ms, out)
             case SpawnRequested():
                 self.roster.spawn_requested(event, now_ms, out)
+            case SpawnProgressed():
+                self.roster.spawn_progressed(event)
             case SpawnFailed():
                 self.roster.spawn_failed(event, out)
             case _:

@@ -36,7 +36,8 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a machine is and has; MiB. Inside a container with a memory limit, the limit counts.
 
     Attributes:
-        llama_server: Path of the llama-server it would use for a GPU; empty when it has none.
+        llama_server: Path of a llama-server that can be run there; empty when there is none.
+        llama_server_set: What its owner has set as llama-server, to be used for everything; may be missing.
         threads: What its owner has set for engines there; 0 for no wish.
         disk_free_mib: Where its home is.
     """
@@ -48,6 +49,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     layout: HostLayout
     gpus: tuple[GpuFacts, ...] = ()
     llama_server: str = ""
+    llama_server_set: str = ""
     threads: int = 0
     disk_free_mib: int = 0
     system: str = ""

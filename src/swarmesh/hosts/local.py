@@ -68,6 +68,7 @@ class LocalHost:
             layout=_layout(self._home),
             gpus=await find_gpus(total_mib, available_mib),
             llama_server=shutil.which(Path(settings.llama_server or "llama-server").expanduser()) or "",
+            llama_server_set=settings.llama_server,
             threads=settings.threads,
             disk_free_mib=shutil.disk_usage(self._home.root).free // MIB,
             system=platform.system(),

@@ -90,6 +90,7 @@ class Catalog:
         added_at: float,
         source: ModelSource = ModelSource.FILE,
         sha256: str | None = None,
+        hub: str = "",
         replace: bool = False,
     ) -> Modelcell:
         """Add a GGUF file under a name; adding the same file again refreshes what is known about it.
@@ -102,7 +103,7 @@ class Catalog:
         check_name(name)
         absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would turn a cache's link into its blob
         header = read_model(absolute)
-        cell = _from_header(header, name=name, source=source, added_at=added_at, sha256=sha256)
+        cell = cell_of(header, name=name, source=source, added_at=added_at, sha256=sha256, hub=hub)
         return self._add(cell, replace=replace)
 
     def add_python_class(self, name: str, target: str, *, added_at: float, replace: bool = False) -> Modelcell:
@@ -185,7 +186,7 @@ class Catalog:
                 source=ModelSource.BUILTIN,
                 added_at=0,
             )
-        return _from_header(header, name=DEMO_NAME, source=ModelSource.BUILTIN, added_at=0, sha256=None)
+        return cell_of(header, name=DEMO_NAME, source=ModelSource.BUILTIN, added_at=0)
 
     def _read(self) -> tuple[Modelcell, ...]:
         try:
@@ -251,9 +252,10 @@ def _wait_for_lock(descriptor: int, path: Path) -> None:
             return
 
 
-def _from_header(
-    header: GgufHeader, *, name: str, source: ModelSource, added_at: float, sha256: str | None
+def cell_of(
+    header: GgufHeader, *, name: str, source: ModelSource, added_at: float, sha256: str | None = None, hub: str = ""
 ) -> Modelcell:
+    """The modelcell of a model file, from what the file says about itself."""
     return Modelcell(
         name=name,
         kind=ModelKind.GGUF,
@@ -266,6 +268,7 @@ def _from_header(
         parameters=header.parameters,
         context_length=header.context_length,
         quantization=header.quantization,
+        hub=hub,
     )
 
 

@@ -90,7 +90,8 @@ def download(wanted: HubFile, *, on_progress: OnProgress, cache: Path | None = N
         ) from error
     except errors.RemoteEntryNotFoundError as error:
         raise NotFoundError(f"the repository {wanted.repository} has no file {wanted.file}.") from error
-    except (errors.HTTPError, OSError, ValueError) as error:
+    # Whichever HTTP library it uses, it has the root of that one's errors under this name.
+    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
         raise DownloadError(f"{wanted.repository}/{wanted.file} did not arrive: {_first_line(error)}") from error
 
 

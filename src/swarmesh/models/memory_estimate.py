@@ -132,23 +132,12 @@ def check_fit(estimate: MemoryEstimate, *, available_mib: int, total_mib: int, m
     raise NotEnoughMemoryError(
         f"modelcell '{model_name}' needs {estimate.total_mib:,} MiB ({_parts(estimate)}) and this host has "
         f"{available_mib:,} MiB available of {total_mib:,} MiB.",
-        hint=_what_would_help(estimate, available_mib=available_mib, total_mib=total_mib),
+        hint=what_would_help(estimate, available_mib=available_mib, total_mib=total_mib),
     )
 
 
-def _parts(estimate: MemoryEstimate) -> str:
-    parts = (
-        ("weights", estimate.weights_mib),
-        (f"{estimate.slots} slots of {estimate.context_tokens:,} tokens", estimate.kv_cache_mib),
-        ("compute", estimate.compute_mib),
-        ("process", estimate.process_mib),
-        ("prompt cache", estimate.prompt_cache_mib),
-    )
-    return " + ".join(f"{name} {mib:,}" for name, mib in parts if mib)
-
-
-def _what_would_help(estimate: MemoryEstimate, *, available_mib: int, total_mib: int) -> str:
-    """The nearest remedies, the ones that keep the model as it is first."""
+def what_would_help(estimate: MemoryEstimate, *, available_mib: int, total_mib: int) -> str:
+    """The nearest remedies as a sentence, the ones that keep the model as it is first; MiB."""
     ways = []
     without_kv_mib = estimate.total_mib - estimate.kv_cache_mib
     room_mib = available_mib - without_kv_mib
@@ -169,6 +158,17 @@ def _what_would_help(estimate: MemoryEstimate, *, available_mib: int, total_mib:
     else:
         ways.append("a host with more memory")
     return f"What would help: {', or '.join(ways)}."
+
+
+def _parts(estimate: MemoryEstimate) -> str:
+    parts = (
+        ("weights", estimate.weights_mib),
+        (f"{estimate.slots} slots of {estimate.context_tokens:,} tokens", estimate.kv_cache_mib),
+        ("compute", estimate.compute_mib),
+        ("process", estimate.process_mib),
+        ("prompt cache", estimate.prompt_cache_mib),
+    )
+    return " + ".join(f"{name} {mib:,}" for name, mib in parts if mib)
 
 
 def _kv_cache_bytes(header: GgufHeader, *, cells: int, slots: int, batch: int, kind: TensorType) -> int:

@@ -31,6 +31,8 @@ class ModelSource(StrEnum):
     FILE = "file"
     SCAN = "scan"
     HUB = "hub"
+    COPY = "copy"
+    """Copied here from another machine of the swarm."""
 
 
 class Modelcell(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,8 @@ class Modelcell(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int = 0
     context_length: int = 0
     quantization: str = ""
+    hub: str = ""
+    """The ``hf:`` reference it was downloaded from, and can be again."""
 
     @property
     def path(self) -> Path | None:

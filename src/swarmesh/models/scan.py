@@ -70,7 +70,9 @@ class ScanReport(msgspec.Struct, frozen=True, kw_only=True):
     """Which limit ended the scan early, ``None`` when it looked at everything."""
 
 
-class _Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that may be a model; nobody has looked into it yet."""
+
     path: Path
     origin: Origin
     label: str
@@ -124,9 +126,9 @@ def scan(
     """Look through ``roots``; ``catalog`` is what is known already, ``on_file`` hears of each file looked into."""
     walk = _Walk()
     skipped: list[SkippedFile] = []
-    readable: list[tuple[_Candidate, GgufHeader]] = []
+    readable: list[tuple[Candidate, GgufHeader]] = []
     for item in _each_file_once(walk.candidates(roots)):
-        if isinstance(item, _Candidate):
+        if isinstance(item, Candidate):
             if on_file is not None:
                 on_file(item.path)
             header = _read(item)
@@ -146,7 +148,12 @@ def scan(
     )
 
 
-def _named(readable: Sequence[tuple[_Candidate, GgufHeader]], catalog: Collection[Modelcell]) -> Iterator[FoundModel]:
+def candidates(roots: Sequence[ScanRoot]) -> Iterator[Candidate]:
+    """The files below ``roots`` that look like models by their names alone."""
+    return (item for item in _each_file_once(_Walk().candidates(roots)) if isinstance(item, Candidate))
+
+
+def _named(readable: Sequence[tuple[Candidate, GgufHeader]], catalog: Collection[Modelcell]) -> Iterator[FoundModel]:
     known = {_identity(Path(cell.target)): cell.name for cell in catalog if cell.path is not None}
     new = [candidate for candidate, _ in readable if _identity(candidate.path) not in known]
     names = iter(propose_names([candidate.label for candidate in new], taken={cell.name for cell in catalog}))
@@ -162,7 +169,7 @@ def _named(readable: Sequence[tuple[_Candidate, GgufHeader]], catalog: Collectio
         )
 
 
-def _read(candidate: _Candidate) -> GgufHeader | SkippedFile:
+def _read(candidate: Candidate) -> GgufHeader | SkippedFile:
     part = split_name(candidate.path.name)
     if part is not None and part[1] > 1:
         return SkippedFile(path=candidate.path, reason=f"part {part[1]} of {part[2]} of a model")
@@ -174,11 +181,11 @@ def _read(candidate: _Candidate) -> GgufHeader | SkippedFile:
         return SkippedFile(path=candidate.path, reason=error.message)
 
 
-def _each_file_once(items: Iterator[_Candidate | SkippedFile]) -> Iterator[_Candidate | SkippedFile]:
+def _each_file_once(items: Iterator[Candidate | SkippedFile]) -> Iterator[Candidate | SkippedFile]:
     """Drop a file that was seen under another name, such as one blob in two snapshots."""
     seen: set[tuple[int, int] | Path] = set()
     for item in items:
-        if isinstance(item, _Candidate):
+        if isinstance(item, Candidate):
             identity = _identity(item.path)
             if identity in seen:
                 continue
@@ -208,25 +215,25 @@ class _Walk:
         self._entries = 0
         self._entered: set[tuple[int, int] | Path] = set()
 
-    def candidates(self, roots: Sequence[ScanRoot]) -> Iterator[_Candidate | SkippedFile]:
+    def candidates(self, roots: Sequence[ScanRoot]) -> Iterator[Candidate | SkippedFile]:
         for root in roots:
             if is_ollama_directory(root.path):
                 yield from self._ollama(root.path)
             elif root.path.is_dir():
                 yield from self._ggufs(root)
 
-    def _ggufs(self, root: ScanRoot) -> Iterator[_Candidate]:
+    def _ggufs(self, root: ScanRoot) -> Iterator[Candidate]:
         for path in self._files(root.path, depth=0):
             if path.suffix.lower() == _ENDING:
-                yield _Candidate(path=path, origin=root.origin, label=path.stem)
+                yield Candidate(path=path, origin=root.origin, label=path.stem)
 
-    def _ollama(self, models: Path) -> Iterator[_Candidate | SkippedFile]:
+    def _ollama(self, models: Path) -> Iterator[Candidate | SkippedFile]:
         for manifest in self._files(models / "manifests", depth=0):
             entry = read_manifest(models, manifest)
             if isinstance(entry, UnusableManifest):
                 yield SkippedFile(path=entry.path, reason=entry.reason)
             else:
-                yield _Candidate(path=entry.blob, origin=Origin.OLLAMA, label=entry.name, sha256=entry.sha256)
+                yield Candidate(path=entry.blob, origin=Origin.OLLAMA, label=entry.name, sha256=entry.sha256)
 
     def _files(self, directory: Path, depth: int) -> Iterator[Path]:
         """The files below a directory in order of name; hidden directories hold no models."""

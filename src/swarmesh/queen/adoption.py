@@ -8,21 +8,21 @@ import msgspec
 
 from swarmesh.core.errors import ConflictError
 from swarmesh.hosts.agent_file import AgentFile
-from swarmesh.net.address import Address
+from swarmesh.net.address import parse_address
 from swarmesh.net.client import HttpClient, UpstreamError
 from swarmesh.wire.waggle import Registration
 
 ADOPTION_TIMEOUT_S: Final = 2.0
 
 
-async def ask_who(agent: AgentFile, key: str) -> Registration:
-    """How the agent behind a file introduces itself.
+async def ask_who(agent: AgentFile, location: str, key: str) -> Registration:
+    """How the agent behind a file, reached at ``location``, introduces itself.
 
     Raises:
         UpstreamError: It does not answer, or with something else.
         ConflictError: Another process answers than the one whose file this is.
     """
-    client = HttpClient(Address(path=agent.socket_path), headers=[(b"authorization", b"Bearer " + key.encode())])
+    client = HttpClient(parse_address(location), headers=[(b"authorization", b"Bearer " + key.encode())])
     try:
         _, body = await client.request("GET", "/health", timeout_s=ADOPTION_TIMEOUT_S)
         registration = msgspec.json.decode(body, type=Registration)

@@ -29,11 +29,21 @@ class ControlLinks:
         self._links: dict[WorkerId, ControlLink] = {}
 
     def watch(self, worker_id: WorkerId) -> None:
-        """Hold a connection to this worker; harmless when there is one."""
-        if worker_id not in self._links:
+        """Hold a connection to this worker; one that is silent is made anew, since there is news of its worker."""
+        link = self._links.get(worker_id)
+        if link is None:
             link = self._links[worker_id] = ControlLink(worker_id, self._driver, self.forget)
             self._vigil.add(link)
             link.connect()
+        elif link.silent:
+            link.reconnect()
+
+    def lose(self, worker_id: WorkerId) -> None:
+        """The way to this worker is known to be broken: it is silent from now on, until it is heard again."""
+        link = self._links.get(worker_id)
+        if link is not None:
+            link.silent = True
+            link.reconnect()
 
     def forget(self, worker_id: WorkerId) -> None:
         """Let the connection go; harmless when there is none."""
@@ -53,6 +63,9 @@ class ControlLink:
 
     Args:
         gone: Called when the worker is not known any more.
+
+    Attributes:
+        silent: The core was told that the worker cannot be heard.
     """
 
     def __init__(self, worker_id: WorkerId, driver: Driver, gone: Callable[[WorkerId], None]) -> None:
@@ -63,13 +76,18 @@ class ControlLink:
         self._call: UpstreamCall | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._quiet_ticks = 0
-        self._silent = False
+        self.silent = False
 
     def connect(self) -> None:
         """Ask for signs of life, over the way that is known now."""
         link = self._link()
         if link is not None:
             self._call = link.get(WATCH_TARGET, self)
+
+    def reconnect(self) -> None:
+        """Hang up, and ask anew."""
+        self.close()
+        self.connect()
 
     def close(self) -> None:
         """Hang up."""
@@ -88,8 +106,8 @@ class ControlLink:
             self._gone(self._worker_id)
             return
         self._quiet_ticks = 0
-        if not self._silent:
-            self._silent = True
+        if not self.silent:
+            self.silent = True
             words = f"{self._worker_id} was not heard for {SILENT_TICKS_MAX * TICK_S:g} s"
             self._driver.post(WorkerFellSilent(self._worker_id, words))
         # Now and later: a connection whose other end is lost stays open, and would be waited on for ever.
@@ -101,9 +119,11 @@ class ControlLink:
             self._again(f"it answered {head.status}")
             return
         self._quiet_ticks = 0
-        if self._silent and data:
-            self._silent = False
+        if self.silent and data:
+            self.silent = False
             self._driver.post(WorkerHeard(self._worker_id))
+            if (link := self._driver.links.get(self._worker_id)) is not None:
+                link.end_abandoned()
         if ended:
             self._again("it hung up")
 

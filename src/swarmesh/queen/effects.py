@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from swarmesh.core.commands import ForgetWorker, RaiseAlarm, RecordTask, RefuseSpawn, SpawnWorker, StopWorker
 from swarmesh.queen.flows import Flows
+from swarmesh.queen.starts import Starts
 from swarmesh.queen.workers import Workers
 
 
 class QueenEffects:
     """See `swarmesh.queen.driver.Effects`."""
 
-    def __init__(self, flows: Flows, workers: Workers) -> None:
+    def __init__(self, flows: Flows, workers: Workers, starts: Starts) -> None:
         self._flows = flows
+        self._starts = starts
         self._workers = workers
 
     def record_task(self, command: RecordTask) -> None:
@@ -20,11 +22,11 @@ class QueenEffects:
 
     def spawn_worker(self, command: SpawnWorker) -> None:
         """Start a worker's process."""
-        self._workers.spawn_worker(command)
+        self._starts.start(command)
 
     def refuse_spawn(self, command: RefuseSpawn) -> None:
         """Tell whoever asked."""
-        self._workers.refuse_spawn(command)
+        self._starts.refuse(command)
 
     def stop_worker(self, command: StopWorker) -> None:
         """End a worker's process."""

@@ -258,22 +258,8 @@ class FlowRun:
         if self._call is not None:
             self._call.cancel()
             if self._link is not None and self._link.dialect is Dialect.AGENT:
-                target = b"%s/%s" % (EXECUTE_TARGET, self._flow.task_id.encode())
-                self._link.delete(target, self._attempt, NOBODY)
+                self._link.abandon(self._flow.task_id, self._attempt)
         self._call = self._command = None
-
-
-class Nobody:
-    """A `Sink` for answers that say nothing new."""
-
-    def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
-        """See `swarmesh.net.upstream.Sink`."""
-
-    def broken(self, reason: str) -> None:
-        """See `swarmesh.net.upstream.Sink`."""
-
-
-NOBODY: Final = Nobody()
 
 
 def _execute_request(submission: Submission, rows: list[TokenRow]) -> ExecuteRequest:

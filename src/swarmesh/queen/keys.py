@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from swarmesh.config.worker_key import worker_of_key
+from swarmesh.config.worker_key import host_secret, worker_key, worker_of_key
 from swarmesh.core.errors import ForbiddenError, UnauthorizedError
-from swarmesh.core.ids import KeyId
+from swarmesh.core.ids import LOCAL_HOST, KeyId
 from swarmesh.store.records import KeyRecord
 
 KEY_PREFIX: Final = "sk-swarmesh-"
@@ -28,11 +28,17 @@ class Role(StrEnum):
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
-    """Whoever showed a valid key. ``worker_id`` is set for workers, who may speak only for themselves."""
+    """Whoever showed a valid key.
+
+    Attributes:
+        worker_id: Set for workers, who may speak only for themselves.
+        host: Set for workers: the machine whose secret made the key, whatever the worker itself says.
+    """
 
     key_id: KeyId
     role: Role
     worker_id: str = ""
+    host: str = ""
 
     def must_be(self, *roles: Role) -> None:
         """Let only these roles go on.
@@ -65,13 +71,33 @@ def key_hash(key: str) -> bytes:
 
 
 class KeyRing:
-    """Keys by their hash. A look-up by digest leaks nothing about the key; the last compare is constant-time."""
+    """Keys by their hash. A look-up by digest leaks nothing about the key; the last compare is constant-time.
+
+    Workers' keys are not kept but made again: from the secret of this home, or from that of another host.
+    """
 
     def __init__(self, records: Iterable[KeyRecord], worker_secret: bytes) -> None:
         self._by_hash = {
             record.sha256: (record.sha256, Identity(KeyId(record.key_id), Role(record.role))) for record in records
         }
         self._worker_secret = worker_secret
+        self._host_secrets: dict[str, bytes] = {LOCAL_HOST: worker_secret}
+
+    def add_host(self, host: str) -> None:
+        """Let the workers of another host in."""
+        self._host_secrets[host] = host_secret(self._worker_secret, host)
+
+    def remove_host(self, host: str) -> None:
+        """Let them in no more."""
+        self._host_secrets.pop(host, None)
+
+    def worker_key(self, host: str, worker_id: str) -> str:
+        """The key that a worker of this host has.
+
+        Raises:
+            KeyError: The host was not added.
+        """
+        return worker_key(self._host_secrets[host], worker_id)
 
     def identify(self, authorization: bytes | None) -> Identity:
         """The identity behind an Authorization header.
@@ -89,7 +115,9 @@ class KeyRing:
         found = self._by_hash.get(digest)
         if found is not None and hmac.compare_digest(found[0], digest):
             return found[1]
-        worker_id = worker_of_key(self._worker_secret, token.decode("latin-1"))
-        if worker_id is None:
-            raise UnauthorizedError("the API key is not known here")
-        return Identity(KeyId(f"worker:{worker_id}"), Role.WORKER, worker_id)
+        key = token.decode("latin-1")
+        for host, secret in self._host_secrets.items():
+            worker_id = worker_of_key(secret, key)
+            if worker_id is not None:
+                return Identity(KeyId(f"worker:{worker_id}"), Role.WORKER, worker_id, host)
+        raise UnauthorizedError("the API key is not known here")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
 from swarmesh.core.ids import WorkerId
 from swarmesh.net.address import Address, parse_address
 from swarmesh.net.upstream import Sink, UpstreamCall, UpstreamPool
-from swarmesh.wire.http1 import Headers, request_head
+from swarmesh.wire.http1 import Headers, ResponseHead, request_head
 
 LINGER_S: Final = 600
 """How long a durable task may go on in its agent while no queen listens."""
@@ -16,9 +18,9 @@ AGENT_IDLE_TTL_S: Final = 3600.0
 """Our own agents keep idle connections open; a dead agent closes them."""
 FOREIGN_IDLE_TTL_S: Final = 4.0
 """Other servers close idle connections, uvicorn after 5 s."""
-
-
 EXECUTE_TARGET: Final = b"/execute"
+ABANDONED_MAX: Final = 1_000
+"""Tasks of one worker that it could not be told to end."""
 
 
 class Dialect(StrEnum):
@@ -57,6 +59,7 @@ class WorkerLink:
         ttl_s = AGENT_IDLE_TTL_S if dialect is Dialect.AGENT else FOREIGN_IDLE_TTL_S
         self._pool = UpstreamPool(self.address, idle_ttl_s=ttl_s)
         self._prefixes: dict[bytes, bytes] = {}
+        self._abandoned: OrderedDict[str, int] = OrderedDict()
         self.id_header = worker_id.encode()
 
     @property
@@ -80,10 +83,20 @@ class WorkerLink:
         """Ask for something that is there."""
         return self._pool.request(self._head(b"GET", target, []), sink)
 
-    def delete(self, target: bytes, attempt: int, sink: Sink) -> UpstreamCall:
-        """Have something ended, unless a later attempt has it by now."""
-        attempt_header = (b"x-swarmesh-attempt", b"%d" % attempt)
-        return self._pool.request(self._head(b"DELETE", target, [attempt_header]), sink)
+    def abandon(self, task_id: str, attempt: int) -> None:
+        """Have a task ended that goes on in its agent for nobody, unless a later attempt has it by now.
+
+        A worker out of reach is told when it is heard again, see `end_abandoned`; the oldest are forgotten first.
+        """
+        self._abandoned[task_id] = attempt
+        while len(self._abandoned) > ABANDONED_MAX:
+            self._abandoned.popitem(last=False)
+        self._end(task_id, attempt)
+
+    def end_abandoned(self) -> None:
+        """The worker can be reached again: end what it was not told of."""
+        for task_id, attempt in list(self._abandoned.items()):
+            self._end(task_id, attempt)
 
     def cut(self, seconds: float) -> None:
         """For drills: break every connection to this worker, and make no new one for so long."""
@@ -92,6 +105,12 @@ class WorkerLink:
     def close(self) -> None:
         """Close idle connections; streams that run end by themselves."""
         self._pool.close()
+
+    def _end(self, task_id: str, attempt: int) -> None:
+        target = b"%s/%s" % (EXECUTE_TARGET, task_id.encode())
+        attempt_header = (b"x-swarmesh-attempt", b"%d" % attempt)
+        told = _Told(lambda: self._abandoned.pop(task_id, None))
+        self._pool.request(self._head(b"DELETE", target, [attempt_header]), told)
 
     def _render_prefix(self, target: bytes) -> bytes:
         headers: Headers = [(b"content-type", b"application/json")]
@@ -106,6 +125,21 @@ class WorkerLink:
         if self.dialect is Dialect.AGENT:
             headers.append((b"x-swarmesh-epoch", b"%d" % self.epoch))
         return request_head(method, self.address.prefix.encode() + target, [*headers, *extra])
+
+
+class _Told:
+    """A `Sink` for an answer of which only matters that it came."""
+
+    def __init__(self, done: Callable[[], object]) -> None:
+        self._done = done
+
+    def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:  # noqa: ARG002 - any answer will do
+        """See `swarmesh.net.upstream.Sink`."""
+        if head is not None:
+            self._done()
+
+    def broken(self, reason: str) -> None:
+        """See `swarmesh.net.upstream.Sink`."""
 
 
 class Links:

@@ -22,8 +22,8 @@ from swarmesh.config.settings import QueenSettings, Settings
 from swarmesh.config.worker_key import worker_secret
 from swarmesh.core.errors import ConfigError, PortTakenError, SwarmeshError
 from swarmesh.core.events import Ticked
+from swarmesh.core.ids import LOCAL_HOST
 from swarmesh.core.swarm import Swarm
-from swarmesh.hosts.local import LocalHost
 from swarmesh.hosts.process_identity import boot_id
 from swarmesh.net.asgi import AsgiBridge
 from swarmesh.net.server import HttpServer, Limits
@@ -31,8 +31,11 @@ from swarmesh.queen.admin_key import load_keys
 from swarmesh.queen.api.app import control_app
 from swarmesh.queen.api.chaos import chaos_routes
 from swarmesh.queen.api.flows import flow_routes
+from swarmesh.queen.api.hosts import host_routes
+from swarmesh.queen.api.models import model_routes
 from swarmesh.queen.api.route import Route
 from swarmesh.queen.api.rustbees import report_routes, rustbee_routes
+from swarmesh.queen.api.steps import StepAnswers
 from swarmesh.queen.api.swarm import swarm_routes
 from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.control_links import ControlLinks
@@ -42,10 +45,14 @@ from swarmesh.queen.flow_routes import FlowRoutes
 from swarmesh.queen.flows import Flows
 from swarmesh.queen.foreign import ForeignServers
 from swarmesh.queen.front import Front
+from swarmesh.queen.host_keeper import HostKeeper
+from swarmesh.queen.hosts import Hosts
 from swarmesh.queen.keys import KeyRing
 from swarmesh.queen.known_models import KnownModels
 from swarmesh.queen.links import Links
+from swarmesh.queen.model_files import ModelFilesService
 from swarmesh.queen.relay import Relay
+from swarmesh.queen.starts import Starts
 from swarmesh.queen.vigil import Vigil
 from swarmesh.queen.workers import Workers
 from swarmesh.store.sqlite import SqliteStore
@@ -55,6 +62,8 @@ TICK_INTERVAL_S: Final = 1.0
 AMNESTY_MS: Final = 60_000
 """After a start: workers may take so long to be heard before silence is held against any."""
 TICKS_BETWEEN_CLEARINGS: Final = 3600
+ADOPTION_WAIT_S: Final = 2.0
+"""How long a start waits for hosts on which tasks were running; what ran there goes on elsewhere after that."""
 
 log = structlog.get_logger("queen")
 
@@ -77,9 +86,15 @@ class Queen:
         self._vigil = Vigil()
         self._control = ControlLinks(self._driver, self._vigil)
         self._flows = Flows(self._driver, store, self._vigil, epoch=epoch)
-        self._workers = Workers(home, settings, self._driver, store, LocalHost(home), self._control, epoch=epoch)
+        self._hosts = Hosts(home, self._driver, store, keys, lambda: self._address)
+        self._model_files = ModelFilesService(home, self._hosts)
+        self._starts = Starts(home, settings, self._driver, self._hosts, self._model_files, keys)
+        self._workers = Workers(self._driver, store, self._hosts, self._starts, self._control, keys, epoch=epoch)
+        self._hosts.follower = self._starts.watcher = self._workers
+        self._keeper = HostKeeper(home, self._driver, store, self._hosts, self._workers)
+        self._step_answers = StepAnswers()
         self._foreign = ForeignServers(self._driver, store)
-        self._driver.effects = QueenEffects(self._flows, self._workers)
+        self._driver.effects = QueenEffects(self._flows, self._workers, self._starts)
         background = BackgroundChats(self._flows, self._models)
         streams_max = settings.queennode.streams_max
         self._relay = Relay(self._driver, self._models, self._vigil, background, streams_max=streams_max)
@@ -88,6 +103,8 @@ class Queen:
         self._server = HttpServer(front, Limits(body_bytes_max=settings.queennode.body_bytes_max))
         self._ticker: asyncio.Task[None] | None = None
         self.url = ""
+        self._address = ""
+        """Where the queen is reached on her own machine: what sessions to other hosts lead back to."""
 
     @classmethod
     async def start(cls, home: Home, settings: Settings) -> Queen:
@@ -121,7 +138,10 @@ class Queen:
         self._vigil.close()
         self._control.close()
         await self._foreign.close()
+        await self._step_answers.close()
+        await self._starts.close()
         await self._workers.close()
+        await self._hosts.close()
         await self._flows.close()
         await self._store.close()
         log.info("stopped")
@@ -133,6 +153,8 @@ class Queen:
             raise _cannot_listen(settings, error) from error
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = f"http://{host}:{self._server.port}"
+        own = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, host)  # noqa: S104 - read, not bound
+        self._address = f"{own}:{self._server.port}"
 
     def _routes(self) -> list[Route]:
         return [
@@ -144,15 +166,23 @@ class Queen:
             ),
             *rustbee_routes(self._workers, self._foreign, self._store),
             *report_routes(self._workers),
+            *host_routes(self._keeper, self._step_answers),
+            *model_routes(self._model_files, self._step_answers),
             *chaos_routes(self._workers),
             *flow_routes(self._flows),
         ]
 
     async def _take_over(self) -> None:
         # Workers first: what ran goes on where it ran, if that is known by then.
+        await self._hosts.open()
         await self._foreign.resume()
-        await self._workers.adopt()
+        await self._workers.adopt(LOCAL_HOST)
+        await self._hosts.wait_adopted(await self._hosts_of_running_tasks(), ADOPTION_WAIT_S)
         await self._flows.resume()
+
+    async def _hosts_of_running_tasks(self) -> set[str]:
+        running = {task.worker_id for task in await self._store.unfinished_tasks() if task.attempts}
+        return {worker.host for worker in await self._store.workers() if worker.worker_id in running}
 
     async def _open(self) -> None:
         # Nobody is answered before everything that was accepted is known again.

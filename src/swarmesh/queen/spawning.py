@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Final
 
-from swarmesh.config.home import Home
-from swarmesh.config.settings import Settings
-from swarmesh.config.worker_key import worker_key, worker_secret
+import msgspec
+
+from swarmesh.config.settings import RustbeeSettings
 from swarmesh.core.errors import ConfigError, InvalidValueError
 from swarmesh.engines.llama_batch import BATCH_TOKENS, EMBEDDING_BATCH_TOKENS_MAX
+from swarmesh.hosts.host import HostFacts
 from swarmesh.models.catalog import Catalog
 from swarmesh.models.gguf import GgufHeader, read_model
-from swarmesh.models.memory_estimate import check_fit, estimate
+from swarmesh.models.memory_estimate import MemoryEstimate, check_fit, estimate
 from swarmesh.models.modelcell import Modelcell, ModelKind
 from swarmesh.wire.spec import Backend, EngineKind, WorkerSpec
 from swarmesh.wire.views import SpawnRequest
 
-LOCAL_HOST: Final = "localhost"
 PYTHON_WORKER_MIB: Final = 128
 """What a python_class worker is reserved when nobody says how much its class needs."""
 FAKE_CLASS: Final = "fake"
@@ -28,78 +27,145 @@ SLOT_CHOICES: Final = (16, 8, 4)
 CHEAP_KV_CACHE_MIB: Final = 512
 """What the slots of a model may take for their contexts when nobody says how many there should be."""
 
-_GPU_BACKENDS = frozenset({Backend.CUDA, Backend.METAL, Backend.ROCM, Backend.VULKAN})
+GPU_BACKENDS: Final = frozenset({Backend.CUDA, Backend.METAL, Backend.ROCM, Backend.VULKAN})
 
 
-def worker_spec(home: Home, settings: Settings, request: SpawnRequest, worker_id: str) -> WorkerSpec:
-    """Everything the agent is told.
+class ModelOnOffer(msgspec.Struct, frozen=True):
+    """What is known about a model before a worker of it is planned.
+
+    Attributes:
+        cell: Its entry in the catalog; None for a class that was named by the request.
+        header: What its file says; None where there is no file.
+        path: Where the file lies on the worker's host; empty while it is not there yet.
+    """
+
+    cell: Modelcell | None
+    header: GgufHeader | None = None
+    path: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What an agent will be told, and what it needs: MiB, in main memory or (``gpus``) on any of these GPUs.
+
+    Attributes:
+        offered: Whether the host is known to have what the worker is to compute on.
+    """
+
+    spec: WorkerSpec
+    need_mib: int
+    gpus: tuple[int, ...]
+    offered: bool = True
+
+
+def plan_worker(
+    request: SpawnRequest,
+    model: ModelOnOffer,
+    facts: HostFacts,
+    settings: RustbeeSettings,
+    *,
+    worker_id: str,
+    host: str,
+    key: str,
+) -> Plan:
+    """Everything the agent is told, and the memory to reserve for it.
+
+    Raises:
+        ConfigError: The llama-server that is set on the host does not exist.
+        InvalidValueError: What is asked for does not go together.
+        NotEnoughMemoryError: The estimate is more than the host has free now; says what would fit.
+    """
+    spec = _worker_spec(request, model, facts, settings, worker_id=worker_id, host=host, key=key)
+    gpus = _gpus(spec, facts)
+    need = need_mib(spec, model.header)
+    if isinstance(need, MemoryEstimate):
+        available_mib, total_mib = _memory_of(facts, gpus)
+        check_fit(need, available_mib=available_mib, total_mib=total_mib, model_name=spec.modelcell)
+        need = need.total_mib
+    offered = spec.backend not in GPU_BACKENDS or any(spec.backend in {g.backend, Backend.VULKAN} for g in facts.gpus)
+    return Plan(msgspec.structs.replace(spec, reserved_mib=need), need, gpus, offered)
+
+
+def offered_here(catalog: Catalog, request: SpawnRequest) -> ModelOnOffer:
+    """What this machine's own catalog says about the model.
 
     Raises:
         ModelNotFoundError: The catalog has no such modelcell.
         ModelFileError: Its file is missing, truncated or no GGUF.
-        ConfigError: The llama-server that is set does not exist.
-        InvalidValueError: What is asked for does not go together.
     """
-    cell = None if request.class_path else Catalog(home.root).get(request.modelcell)
-    engine = _engine(settings, request, cell)
-    context_tokens = request.context or settings.rustbee.context_tokens
-    slots = request.slots or settings.rustbee.slots
-    model_path = ""
-    if engine in {EngineKind.LLAMA_CPP, EngineKind.LLAMA_SERVER}:
-        assert cell is not None, "only class paths come without a modelcell"
-        header = read_model(Path(cell.target))
-        model_path = str(header.path)
-        if header.context_length:
-            context_tokens = min(context_tokens, header.context_length)
-        slots = slots or _cheap_slots(header, context_tokens)
-    return WorkerSpec(
-        rustbee_id=worker_id,
-        modelcell=request.modelcell,
-        backend=Backend.PYTHON if engine in {EngineKind.PYTHON_CLASS, EngineKind.FAKE} else request.type,
-        engine=engine,
-        host=LOCAL_HOST,
-        socket_path=str(home.sockets_dir / f"{worker_id}.sock"),
-        engine_socket_path=str(home.sockets_dir / f"{worker_id}.engine.sock"),
-        work_dir=str(home.worker_dir(worker_id)),
-        key=worker_key(worker_secret(home), worker_id),
-        queen_file=str(home.queen_file),
-        model_path=model_path,
-        class_path=_class_path(engine, request, cell),
-        python_path=(request.python_path,) if request.python_path else (),
-        gpu=request.gpu,
-        slots=slots or min(SLOT_CHOICES),
-        context_tokens=context_tokens,
-        cellalloc_mib=request.cellalloc or 0,
-        orphan_ttl_s=settings.rustbee.orphan_ttl_s,
-        llama_server_path=_llama_server(settings) if engine is EngineKind.LLAMA_SERVER else "",
-        threads=settings.rustbee.threads,
-    )
+    if request.class_path:
+        return ModelOnOffer(None)
+    cell = catalog.get(request.modelcell)
+    if cell.kind is not ModelKind.GGUF:
+        return ModelOnOffer(cell)
+    header = read_model(Path(cell.target))
+    return ModelOnOffer(cell, header, str(header.path))
 
 
-def need_mib(spec: WorkerSpec, *, available_mib: int, total_mib: int) -> int:
-    """Memory to reserve for a worker: what was asked for, else the estimate from its model file.
-
-    Raises:
-        ModelFileError: The file cannot be read.
-        NotEnoughMemoryError: The estimate is more than the host has free now; says what would fit.
-    """
+def need_mib(spec: WorkerSpec, header: GgufHeader | None) -> int | MemoryEstimate:
+    """What was asked for or is customary, in MiB; else the estimate from the model file."""
     if spec.cellalloc_mib:
         return spec.cellalloc_mib
-    if not spec.model_path:
+    if header is None:
         return PYTHON_WORKER_MIB
-    header = read_model(Path(spec.model_path))
     # Every model answers /v1/embeddings as well, which costs the engine a batch of outputs; a model made for
     # embeddings takes a text in one batch, so its batches are as wide as its context.
     batch_tokens = min(max(spec.context_tokens, BATCH_TOKENS), EMBEDDING_BATCH_TOKENS_MAX)
-    need = estimate(
+    return estimate(
         header,
         context_tokens=spec.context_tokens,
         slots=spec.slots,
         embeddings=True,
         batch_tokens=batch_tokens if header.pooling is not None else BATCH_TOKENS,
     )
-    check_fit(need, available_mib=available_mib, total_mib=total_mib, model_name=spec.modelcell)
-    return need.total_mib
+
+
+def size_of_slots(header: GgufHeader, settings: RustbeeSettings, request: SpawnRequest) -> tuple[int, int]:
+    """Slots, and tokens of context of each, that a worker of this model gets."""
+    context_tokens = request.context or settings.context_tokens
+    if header.context_length:
+        context_tokens = min(context_tokens, header.context_length)
+    return request.slots or settings.slots or _cheap_slots(header, context_tokens), context_tokens
+
+
+def _worker_spec(
+    request: SpawnRequest,
+    model: ModelOnOffer,
+    facts: HostFacts,
+    settings: RustbeeSettings,
+    *,
+    worker_id: str,
+    host: str,
+    key: str,
+) -> WorkerSpec:
+    asked = _asked_type(request, facts)
+    engine = _engine(facts, request, model.cell, asked)
+    slots = request.slots or settings.slots or min(SLOT_CHOICES)
+    context_tokens = request.context or settings.context_tokens
+    if model.header is not None:
+        slots, context_tokens = size_of_slots(model.header, settings, request)
+    layout = facts.layout
+    return WorkerSpec(
+        rustbee_id=worker_id,
+        modelcell=request.modelcell,
+        backend=Backend.PYTHON if engine in {EngineKind.PYTHON_CLASS, EngineKind.FAKE} else asked,
+        engine=engine,
+        host=host,
+        socket_path=f"{layout.sockets_dir}/{worker_id}.sock",
+        engine_socket_path=f"{layout.sockets_dir}/{worker_id}.engine.sock",
+        work_dir=f"{layout.workers_dir}/{worker_id}",
+        key=key,
+        queen_file=layout.queen_file,
+        model_path=model.path,
+        class_path=_class_path(engine, request, model.cell),
+        python_path=(request.python_path,) if request.python_path else (),
+        gpu=request.gpu,
+        slots=slots,
+        context_tokens=context_tokens,
+        cellalloc_mib=request.cellalloc or 0,
+        orphan_ttl_s=settings.orphan_ttl_s,
+        llama_server_path=_llama_server(facts) if engine is EngineKind.LLAMA_SERVER else "",
+        threads=facts.threads or settings.threads,
+    )
 
 
 def _class_path(engine: EngineKind, request: SpawnRequest, cell: Modelcell | None) -> str:
@@ -117,7 +183,14 @@ def _cheap_slots(header: GgufHeader, context_tokens: int) -> int:
     return min(SLOT_CHOICES)
 
 
-def _engine(settings: Settings, request: SpawnRequest, cell: Modelcell | None) -> EngineKind:
+def _asked_type(request: SpawnRequest, facts: HostFacts) -> Backend:
+    # A GPU and a llama-server beside it are there to be used; the built-in engine finds only what its build knows.
+    if request.type is not Backend.AUTO or request.class_path or not facts.gpus or not facts.llama_server:
+        return request.type
+    return facts.gpus[0].backend
+
+
+def _engine(facts: HostFacts, request: SpawnRequest, cell: Modelcell | None, asked: Backend) -> EngineKind:
     if request.class_path == FAKE_CLASS or request.class_path.startswith(f"{FAKE_CLASS}:"):
         return EngineKind.FAKE
     if request.class_path or (cell is not None and cell.kind is ModelKind.PYTHON_CLASS):
@@ -134,19 +207,36 @@ def _engine(settings: Settings, request: SpawnRequest, cell: Modelcell | None) -
             hint=f"Adopt it: swarmesh spawn rustbee --type openai --url {cell.target} --modelcell {request.modelcell}",
         )
     # The built-in wheel computes on the CPU; a GPU needs the llama-server its owner has built or installed.
-    wants_binary = bool(settings.rustbee.llama_server) or (request.type in _GPU_BACKENDS and _on_path())
+    wants_binary = bool(facts.llama_server_set) or (asked in GPU_BACKENDS and bool(facts.llama_server))
     return EngineKind.LLAMA_SERVER if wants_binary else EngineKind.LLAMA_CPP
 
 
-def _llama_server(settings: Settings) -> str:
-    named = settings.rustbee.llama_server
-    path = shutil.which(Path(named).expanduser()) if named else _on_path()
-    if path is None:
+def _llama_server(facts: HostFacts) -> str:
+    if not facts.llama_server:
         raise ConfigError(
-            f"rustbee.llama_server is {named!r}, and no such program can be run", hint="Correct swarmesh.toml."
+            f"rustbee.llama_server is {facts.llama_server_set!r}, and no such program can be run on {facts.name}",
+            hint=f"Correct {facts.layout.root}/swarmesh.toml there.",
         )
-    return path
+    return facts.llama_server
 
 
-def _on_path() -> str | None:
-    return shutil.which("llama-server")
+def _gpus(spec: WorkerSpec, facts: HostFacts) -> tuple[int, ...]:
+    """The GPUs whose memory the worker takes; none where it is the host's own (CPU, Apple) or nobody can measure it."""
+    if spec.backend not in GPU_BACKENDS or spec.backend is Backend.METAL:
+        return ()
+    # Vulkan drives what the vendors' tools have found.
+    there = tuple(gpu.index for gpu in facts.gpus if spec.backend in {gpu.backend, Backend.VULKAN})
+    if spec.gpu is None or not there:
+        return there
+    if spec.gpu not in there:
+        raise InvalidValueError(
+            f"{facts.name} has no {spec.backend} GPU {spec.gpu}; it has {', '.join(map(str, there))}", param="gpu"
+        )
+    return (spec.gpu,)
+
+
+def _memory_of(facts: HostFacts, gpus: tuple[int, ...]) -> tuple[int, int]:
+    if not gpus:
+        return facts.available_mib, facts.total_mib
+    used = [gpu for gpu in facts.gpus if gpu.index in gpus]
+    return sum(gpu.free_mib for gpu in used), sum(gpu.total_mib for gpu in used)

@@ -6,23 +6,25 @@ from swarmesh.core.events import WorkerRegistered, WorkerWaggled
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import HostName, ModelName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
-from swarmesh.queen.spawning import LOCAL_HOST
+from swarmesh.wire.spec import WorkerSpec
 from swarmesh.wire.waggle import Registration, Waggle
 
 
-def registered(registration: Registration) -> WorkerRegistered:
-    """A worker introduces itself."""
+def registered(registration: Registration, host: str, location: str, spec: WorkerSpec | None) -> WorkerRegistered:
+    """A worker introduces itself. Which host it is on, and where it is reached from here, the queen knows better."""
     return WorkerRegistered(
         worker_id=WorkerId(registration.rustbee_id),
         model=ModelName(registration.modelcell),
         backend=registration.backend,
-        host=HostName(registration.host or LOCAL_HOST),
-        location=registration.location,
+        host=HostName(host),
+        location=location,
         slots=registration.slots,
         ready=registration.status is not WorkerStatus.STARTING,
         pid=registration.pid,
         engine_pid=registration.engine_pid,
         uptime_ms=int(registration.uptime_s * 1000),
+        need_mib=spec.reserved_mib if spec is not None else 0,
+        gpus=spec.reserved_gpus if spec is not None else (),
     )
 
 

@@ -10,16 +10,16 @@ from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import ModelName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.queen.driver import now_ms
-from swarmesh.queen.spawning import LOCAL_HOST
 from swarmesh.store.records import WorkerRecord
 from swarmesh.wire.errors import ErrorBody
+from swarmesh.wire.hosts import Step
 from swarmesh.wire.spec import WorkerSpec
 from swarmesh.wire.views import RustbeeView, WaggleView
 from swarmesh.wire.waggle import Registration, Waggle
 
 
-def rustbee_view(worker: Worker, last_alarm: ErrorBody | None) -> RustbeeView:
-    """One row of the list; the alarm is shown while the worker is dead of it."""
+def rustbee_view(worker: Worker, last_alarm: ErrorBody | None, progress: Step | None = None) -> RustbeeView:
+    """One row of the list; the alarm is shown while the worker is dead of it, progress while it is being started."""
     busy = len(worker.running)
     return RustbeeView(
         rustbee_id=worker.worker_id,
@@ -38,6 +38,7 @@ def rustbee_view(worker: Worker, last_alarm: ErrorBody | None) -> RustbeeView:
         engine_pid=worker.engine_pid,
         next_waggle=worker.interval_ms / 1000,
         error=last_alarm if worker.status is WorkerStatus.DEAD else None,
+        progress=progress,
     )
 
 
@@ -63,14 +64,14 @@ def waggle_view(worker: Worker, last: Waggle | None) -> WaggleView:
     )
 
 
-def worker_record(registration: Registration, spec: WorkerSpec | None) -> WorkerRecord:
+def worker_record(registration: Registration, host: str, spec: WorkerSpec | None) -> WorkerRecord:
     """What a restarted queen needs to know; keys are derived again when needed, so no secret is kept."""
     kept = msgspec.json.encode(msgspec.structs.replace(spec, key="")) if spec is not None else b"{}"
     return WorkerRecord(
         worker_id=WorkerId(registration.rustbee_id),
         modelcell=ModelName(registration.modelcell),
         backend=registration.backend,
-        host=registration.host or LOCAL_HOST,
+        host=host,
         location=registration.location,
         slots=registration.slots,
         status=registration.status.value,

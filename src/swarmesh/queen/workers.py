@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine
@@ -12,21 +11,11 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from swarmesh.config.home import Home
-from swarmesh.config.settings import Settings
-from swarmesh.config.worker_key import worker_key, worker_secret
-from swarmesh.core.commands import ForgetWorker, RaiseAlarm, RefuseSpawn, SpawnWorker, StopWorker
+from swarmesh.core.commands import ForgetWorker, RaiseAlarm, StopWorker
 from swarmesh.core.errors import NotFoundError, SwarmeshError
-from swarmesh.core.events import (
-    HostProbed,
-    SpawnFailed,
-    SpawnRequested,
-    WorkerAlarmed,
-    WorkerGone,
-    WorkerStopRequested,
-)
+from swarmesh.core.events import HostLost, SpawnFailed, WorkerAlarmed, WorkerGone, WorkerStopRequested
 from swarmesh.core.fleet import Worker
-from swarmesh.core.ids import HostName, ModelName, WorkerId
+from swarmesh.core.ids import LOCAL_HOST, HostName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.host import Host
@@ -34,9 +23,11 @@ from swarmesh.queen.adoption import ask_who
 from swarmesh.queen.control_links import ControlLinks
 from swarmesh.queen.cut_offs import CutOffs
 from swarmesh.queen.driver import Driver
+from swarmesh.queen.hosts import Hosts
+from swarmesh.queen.keys import KeyRing
 from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.report_order import ReportOrder
-from swarmesh.queen.spawning import LOCAL_HOST, need_mib, worker_spec
+from swarmesh.queen.starts import Starts
 from swarmesh.queen.worker_events import registered, waggled
 from swarmesh.queen.worker_views import rustbee_view, waggle_view, worker_record
 from swarmesh.store.records import AlarmRecord
@@ -51,36 +42,34 @@ DEPARTED_MAX: Final = 100
 STOP_GRACE_S: Final = 5.0
 """What an agent gets to end its engine by itself."""
 LAST_LINES_SHOWN: Final = 6
+"""Of what a worker said before it ended."""
 
 log = structlog.get_logger("workers")
 
 
 class Workers:
-    """The queen's dealings with workers on one host; the core decides, this acts."""
+    """The queen's dealings with workers, wherever they are; the core decides, this acts."""
 
     def __init__(
         self,
-        home: Home,
-        settings: Settings,
         driver: Driver,
         store: Store,
-        host: Host,
+        hosts: Hosts,
+        starts: Starts,
         control: ControlLinks,
+        keys: KeyRing,
         *,
         epoch: int = 0,
     ) -> None:
-        self._home = home
-        self._settings = settings
         self._driver = driver
         self._store = store
-        self._host = host
+        self._hosts = hosts
+        self._starts = starts
         self._control = control
+        self._keys = keys
         self._epoch = epoch
         self._cut_offs = CutOffs(driver.links)
         self._order = ReportOrder()
-        self._secret = worker_secret(home)
-        self._specs: dict[WorkerId, WorkerSpec] = {}
-        self._refusals: dict[WorkerId, SwarmeshError] = {}
         self._last_alarm: dict[WorkerId, ErrorBody] = {}
         self._departed: OrderedDict[WorkerId, RustbeeView] = OrderedDict()
         self._waggles: dict[WorkerId, Waggle] = {}
@@ -91,35 +80,12 @@ class Workers:
     # what the API asks for
 
     async def spawn(self, request: SpawnRequest) -> WorkerId:
-        """Start a worker on this host; returns when it was decided, not when it is ready.
+        """Start a worker; returns when it was decided, not when it is ready.
 
         Raises:
-            SwarmeshError: The modelcell, its file, or memory is missing.
+            SwarmeshError: The modelcell, its file, the host or memory is missing.
         """
-        if request.host not in {"", LOCAL_HOST}:
-            raise NotFoundError(f"no host is called {request.host!r}", hint=f"This version knows {LOCAL_HOST!r} only.")
-        worker_id = self._new_id()
-        spec = worker_spec(self._home, self._settings, request, worker_id)
-        facts = await self._host.probe()
-        need = need_mib(spec, available_mib=facts.available_mib, total_mib=facts.total_mib)
-        host = HostName(LOCAL_HOST)
-        self._specs[worker_id] = spec
-        self._driver.post(HostProbed(host, facts.total_mib, facts.available_mib))
-        self._driver.post(
-            SpawnRequested(
-                worker_id=worker_id,
-                model=ModelName(spec.modelcell),
-                backend=spec.backend.value,
-                host=host,
-                slots=spec.slots,
-                need_mib=need,
-            )
-        )
-        refusal = self._refusals.pop(worker_id, None)
-        if refusal is not None:
-            del self._specs[worker_id]
-            raise refusal
-        return worker_id
+        return await self._starts.ask(request)
 
     def stop(self, worker_id: WorkerId, *, grace_s: float) -> None:
         """Drain a worker, then end it.
@@ -130,28 +96,32 @@ class Workers:
         self._known(worker_id)
         self._driver.post(WorkerStopRequested(worker_id, int(grace_s * 1000)))
 
-    def register(self, registration: Registration) -> WaggleAnswer:
-        """Take in a worker that introduces itself.
+    async def register(self, registration: Registration, host_name: str) -> WaggleAnswer:
+        """Take in a worker that introduces itself, and that its key says is on this host.
 
         Raises:
             CutOffError: A drill keeps it away.
+            SwarmeshError: It cannot be reached from here.
         """
         worker_id = WorkerId(registration.rustbee_id)
         self._cut_offs.check(worker_id)
         if not self._order.is_news(registration) and worker_id in self._driver.swarm.fleet:
             return self._answer(worker_id)
-        key = worker_key(self._secret, worker_id)
+        host = self._hosts.get(host_name)
+        reached = await host.reach(worker_id, registration.location)
         if registration.epoch > self._epoch:
             # The hivecomb was lost, or is an old copy: agents have obeyed later queens than it knows of.
             self._epoch = registration.epoch + 1
             self._write(self._store.next_epoch(above=registration.epoch))
-        link = WorkerLink(worker_id, registration.location, dialect=Dialect.AGENT, key=key, epoch=self._epoch)
+        key = self._keys.worker_key(host_name, worker_id)
+        link = WorkerLink(worker_id, reached, dialect=Dialect.AGENT, key=key, epoch=self._epoch)
         self._driver.links.put(link)
-        self._control.watch(worker_id)
         self._departed.pop(worker_id, None)
-        self._driver.post(registered(registration))
-        self._watch(worker_id)
-        self._write(self._store.put_worker(worker_record(registration, self._specs.get(worker_id))))
+        spec = self._starts.spec(worker_id)
+        self._driver.post(registered(registration, host_name, shown_location(host_name, registration.location), spec))
+        self._control.watch(worker_id)
+        self._watch(worker_id, host)
+        self._write(self._store.put_worker(worker_record(registration, host_name, spec)))
         return self._answer(worker_id)
 
     def waggle(self, waggle: Waggle) -> WaggleAnswer:
@@ -217,14 +187,6 @@ class Workers:
 
     # Effects
 
-    def spawn_worker(self, command: SpawnWorker) -> None:
-        """See `swarmesh.queen.driver.Effects`."""
-        self._do(self._spawn(self._specs[command.worker_id]))
-
-    def refuse_spawn(self, command: RefuseSpawn) -> None:
-        """See `swarmesh.queen.driver.Effects`."""
-        self._refusals[command.worker_id] = command.error
-
     def stop_worker(self, command: StopWorker) -> None:
         """See `swarmesh.queen.driver.Effects`."""
         if command.worker_id in self._stopping:
@@ -233,18 +195,19 @@ class Workers:
         if command.direct:
             self._do(self._released(command.worker_id))
         else:
-            self._do(self._stop(command.worker_id))
+            self._do(self._stop(command.worker_id, command.host))
 
     def forget_worker(self, command: ForgetWorker) -> None:
         """See `swarmesh.queen.driver.Effects`."""
         worker_id = command.worker_id
         self._stopping.discard(worker_id)
         self._waggles.pop(worker_id, None)
-        self._specs.pop(worker_id, None)
+        self._starts.forget(worker_id)
         self._last_alarm.pop(worker_id, None)
         self._cut_offs.forget(worker_id)
         self._order.forget(worker_id)
         self._control.forget(worker_id)
+        self._do(self._hosts.let_go(worker_id))
         self._write(self._store.delete_worker(worker_id))
 
     def raise_alarm(self, command: RaiseAlarm) -> None:
@@ -256,14 +219,48 @@ class Workers:
 
     # life
 
-    async def adopt(self) -> None:
-        """After a start: take over the agents that live on this host, without restarting anything."""
-        found = await self._host.workers()
-        await asyncio.gather(*(self._adopt(agent) for agent in found))
+    async def adopt(self, host_name: str) -> None:
+        """Take over the agents that live on a host, without restarting anything; those that do not are gone.
+
+        Raises:
+            SwarmeshError: The host cannot be asked.
+        """
+        found = await self._hosts.get(host_name).workers()
+        records = [record for record in await self._store.workers() if record.host == host_name and not record.direct]
+        for record in records:
+            self._recall(record.spec)
+        await asyncio.gather(*(self._adopt(agent, host_name) for agent in found))
         alive = {agent.rustbee_id for agent in found}
-        for record in await self._store.workers():
-            if not record.direct and record.host == LOCAL_HOST and record.worker_id not in alive:
+        for record in records:
+            if record.worker_id not in alive:
+                self.goodbye(record.worker_id, f"{record.worker_id} has ended while {host_name} was out of reach")
                 await self._store.delete_worker(record.worker_id)
+
+    def lose(self, host_name: str, message: str) -> None:
+        """The way to a host is broken: nothing more goes to its workers until they are heard again."""
+        self._driver.post(HostLost(HostName(host_name), message))
+        for worker in list(self._driver.swarm.fleet):
+            if worker.host == host_name and not worker.direct:
+                self._control.lose(worker.worker_id)
+
+    def on_host(self, host_name: str) -> list[WorkerId]:
+        """The workers there."""
+        return [worker.worker_id for worker in self._driver.swarm.fleet if worker.host == host_name]
+
+    def started(self, worker_id: WorkerId) -> None:
+        """See `swarmesh.queen.starts.StartWatcher`."""
+        worker = self._driver.swarm.fleet.get(worker_id)
+        if worker is not None:
+            self._watch(worker_id, self._hosts.get(worker.host))
+
+    def start_failed(self, worker_id: WorkerId, code: str, message: str) -> None:
+        """See `swarmesh.queen.starts.StartWatcher`."""
+        worker = self._driver.swarm.fleet.get(worker_id)
+        if worker is not None:
+            self._last_alarm[worker_id] = ErrorBody(code, message)
+            self._remember(worker, message)
+        self._starts.forget(worker_id)
+        self._driver.post(SpawnFailed(worker_id, code, message))
 
     async def close(self) -> None:
         """Stop watching; workers stay."""
@@ -273,37 +270,27 @@ class Workers:
 
     # inside
 
-    async def _adopt(self, agent: AgentFile) -> None:
-        worker_id = WorkerId(agent.rustbee_id)
+    def _recall(self, spec: bytes) -> None:
         try:
-            self.register(await ask_who(agent, worker_key(self._secret, worker_id)))
+            self._starts.remember(msgspec.json.decode(spec, type=WorkerSpec))
+        except msgspec.DecodeError:
+            return  # Started by hand on its host: nothing was promised to it.
+
+    async def _adopt(self, agent: AgentFile, host_name: str) -> None:
+        worker_id = WorkerId(agent.rustbee_id)
+        host = self._hosts.get(host_name)
+        try:
+            reached = await host.reach(worker_id, f"unix:{agent.socket_path}")
+            who = await ask_who(agent, reached, self._keys.worker_key(host_name, worker_id))
+            await self.register(who, host_name)
         except SwarmeshError as error:
             # It may only be slow: its own next waggle finds this queen as well.
             log.warning("not_adopted_yet", rustbee_id=worker_id, error=error.message)
-            self._watch(worker_id)
+            self._watch(worker_id, host)
 
-    async def _spawn(self, spec: WorkerSpec) -> None:
-        worker_id = WorkerId(spec.rustbee_id)
+    async def _stop(self, worker_id: WorkerId, host_name: str) -> None:
         try:
-            await self._host.spawn(spec)
-        except SwarmeshError as error:
-            self._fail_spawn(worker_id, error.code, error.message)
-        except OSError as error:
-            self._fail_spawn(worker_id, "spawn_failed", f"the agent of {worker_id} did not start: {error}")
-        else:
-            self._watch(worker_id)
-
-    def _fail_spawn(self, worker_id: WorkerId, code: str, message: str) -> None:
-        worker = self._driver.swarm.fleet.get(worker_id)
-        if worker is not None:
-            self._last_alarm[worker_id] = ErrorBody(code, message)
-            self._remember(worker, message)
-        self._specs.pop(worker_id, None)
-        self._driver.post(SpawnFailed(worker_id, code, message))
-
-    async def _stop(self, worker_id: WorkerId) -> None:
-        try:
-            await self._host.stop(worker_id, STOP_GRACE_S)
+            await self._hosts.get(host_name).stop(worker_id, STOP_GRACE_S)
         except (SwarmeshError, OSError) as error:
             log.warning("not_stopped", rustbee_id=worker_id, error=str(error))
             self._stopping.discard(worker_id)  # The core asks again.
@@ -314,22 +301,27 @@ class Workers:
         # An adopted server is nobody's to stop; it is only let go.
         self.goodbye(worker_id, f"{worker_id} was let go; its server goes on")
 
-    def _watch(self, worker_id: WorkerId) -> None:
+    def _watch(self, worker_id: WorkerId, host: Host) -> None:
         if worker_id not in self._watched:
             self._watched.add(worker_id)
-            self._do(self._wait_exit(worker_id))
+            self._do(self._wait_exit(worker_id, host))
 
-    async def _wait_exit(self, worker_id: WorkerId) -> None:
+    async def _wait_exit(self, worker_id: WorkerId, host: Host) -> None:
         try:
-            if all(found.rustbee_id != worker_id for found in await self._host.workers()):
+            if all(found.rustbee_id != worker_id for found in await host.workers()):
                 return  # It runs elsewhere; its waggles tell.
-            await self._host.wait_exit(worker_id)
+            await host.wait_exit(worker_id)
+            last_words = await self._last_words(worker_id, host)
+        except SwarmeshError as error:
+            # The host is out of reach; when it is back, its agents are looked for again.
+            log.info("not_watched", rustbee_id=worker_id, error=error.message)
+            return
         finally:
             self._watched.discard(worker_id)
-        self.goodbye(worker_id, self._last_words(worker_id))
+        self.goodbye(worker_id, last_words)
 
-    def _last_words(self, worker_id: WorkerId) -> str:
-        tail = self._host.tail(worker_id, LAST_LINES_SHOWN)
+    async def _last_words(self, worker_id: WorkerId, host: Host) -> str:
+        tail = await host.tail(worker_id, LAST_LINES_SHOWN)
         return f"the agent of {worker_id} has ended" + (f"; its last lines: {tail}" if tail else "")
 
     def _remember(self, worker: Worker, reason: str) -> None:
@@ -354,13 +346,8 @@ class Workers:
         return WaggleAnswer(acknowledged=True, status=worker.status.value, next_waggle=worker.interval_ms / 1000)
 
     def _view(self, worker: Worker) -> RustbeeView:
-        return rustbee_view(worker, self._last_alarm.get(worker.worker_id))
-
-    def _new_id(self) -> WorkerId:
-        while True:
-            worker_id = WorkerId(f"rustbee-{secrets.token_hex(2)}")
-            if worker_id not in self._driver.swarm.fleet and worker_id not in self._departed:
-                return worker_id
+        progress = self._starts.progress(worker.worker_id)
+        return rustbee_view(worker, self._last_alarm.get(worker.worker_id), progress)
 
     def _write(self, write: Coroutine[Any, Any, Any]) -> None:
         self._do(_logged(write))
@@ -376,3 +363,8 @@ async def _logged(write: Coroutine[Any, Any, Any]) -> None:
         await write
     except SwarmeshError as error:
         log.warning("hivecomb_write_failed", error=error.message)
+
+
+def shown_location(host_name: str, location: str) -> str:
+    """Where a worker is and how to get there: on another host, by SSH."""
+    return location if host_name == LOCAL_HOST else f"ssh://{host_name}{location.removeprefix('unix:')}"

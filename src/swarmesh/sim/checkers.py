@@ -12,9 +12,8 @@ from swarmesh.core.commands import StartStream
 from swarmesh.core.dispatch import LOOK_AHEAD_MAX
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.fleet import Worker
-from swarmesh.core.ids import HostName, KeyId, ModelName, Priority
+from swarmesh.core.ids import KeyId, ModelName, Priority
 from swarmesh.core.liveness import WorkerStatus
-from swarmesh.core.memory import USABLE_SHARE
 from swarmesh.core.preemption import PREEMPTIONS_MAX
 from swarmesh.core.routing import POLICY_RETURN
 from swarmesh.core.swarm import Swarm
@@ -128,15 +127,6 @@ def check_queue(swarm: Swarm, keys: Iterable[KeyId]) -> None:
     for model in {model for model, _ in depths}:
         order = [_BANDS.index(task.band) for task in queue.waiting(model)]
         demand(order == sorted(order), "bands of {} are served out of order", model)
-
-
-def check_memory(swarm: Swarm, hosts: Iterable[HostName]) -> None:
-    """No host's memory is promised beyond its usable share."""
-    for host in hosts:
-        books = swarm.memory.of_host(host)
-        promised = sum(books.reserved.values()) if books else 0
-        usable = int(books.total_mib * USABLE_SHARE) if books else 0
-        demand(promised <= usable, "{} has {} MiB usable and {} MiB promised", host, usable, promised)
 
 
 def check_order(swarm: Swarm, started: StartStream) -> None:

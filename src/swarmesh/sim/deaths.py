@@ -6,8 +6,9 @@ from collections import deque
 from typing import Final
 
 from swarmesh.core.commands import RaiseAlarm
-from swarmesh.core.events import Event, SpawnFailed, WorkerFellSilent, WorkerGone, WorkerHeard
+from swarmesh.core.events import Event, HostLost, SpawnFailed, WorkerFellSilent, WorkerGone, WorkerHeard
 from swarmesh.core.eviction import SHARE_DIVISOR, WINDOW_MS
+from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import WorkerId
 from swarmesh.core.liveness import lease_fact
 from swarmesh.core.swarm import Swarm
@@ -24,7 +25,7 @@ class Deaths:
         self._swarm = swarm
         self._amnesty_until_ms = amnesty_until_ms
         self._silent: set[WorkerId] = set()
-        self._was_overdue = False
+        self._overdue: set[WorkerId] = set()
         self._uncertain_ms: deque[int] = deque()
 
     def is_silent(self, worker_id: WorkerId) -> bool:
@@ -32,12 +33,13 @@ class Deaths:
         return worker_id in self._silent
 
     def before(self, event: Event) -> None:
-        """Remember what was believed of the worker that an event is about."""
-        if isinstance(event, WorkerFellSilent):
-            worker = self._swarm.fleet.get(event.worker_id)
-            if worker is not None:
-                self._was_overdue = lease_fact(worker.lease_age_ms, worker.interval_ms) is not None
-                self._silent.add(event.worker_id)
+        """Remember what was believed of the workers that an event is about."""
+        for worker in self._made_silent(event):
+            self._silent.add(worker.worker_id)
+            if lease_fact(worker.lease_age_ms, worker.interval_ms) is not None:
+                self._overdue.add(worker.worker_id)
+            else:
+                self._overdue.discard(worker.worker_id)
 
     def after(self, event: Event) -> None:
         """Take in who can be heard again, and who is forgotten."""
@@ -54,7 +56,7 @@ class Deaths:
             return
         demand(now_ms >= self._amnesty_until_ms, "{} during the amnesty, at {} ms", alarm, now_ms)
         by_lease = alarm.code == "lease_expired"
-        if self.is_silent(alarm.worker_id) if by_lease else self._was_overdue:
+        if self.is_silent(alarm.worker_id) if by_lease else alarm.worker_id in self._overdue:
             return
         self._uncertain_ms.append(now_ms)
         while self._uncertain_ms[0] <= now_ms - WINDOW_MS:
@@ -62,3 +64,13 @@ class Deaths:
         most = max(1, len(self._swarm.fleet) // SHARE_DIVISOR)
         count = len(self._uncertain_ms)
         demand(count <= most, "{} workers declared dead within {} ms on one signal, {} may", count, WINDOW_MS, most)
+
+    def _made_silent(self, event: Event) -> list[Worker]:
+        fleet = self._swarm.fleet
+        if isinstance(event, WorkerFellSilent):
+            worker = fleet.get(event.worker_id)
+            return [worker] if worker is not None else []
+        if isinstance(event, HostLost):
+            there = (worker for worker in fleet if worker.host == event.host)
+            return [worker for worker in there if worker.location and not worker.direct]
+        return []

@@ -35,6 +35,10 @@ WEDGED_MS: Final = (8_000, 20_000)
 """Until the agent is sure that its engine stands still."""
 LATE_MS: Final = (1_000, 60_000)
 GRACES_MS: Final = (0, 2_000, 30_000)
+NOTICED_MS: Final = (0, 5_000)
+"""Until the queen knows that the connection to a host is gone."""
+LOST_MS: Final = (1_000, 180_000)
+DRAINED_MS: Final = (10_000, 120_000)
 REMEMBERED_EVENTS: Final = 64
 GREED_MIB: Final = 1_000_000
 
@@ -168,8 +172,17 @@ class Faults:
     def greed(self, machine: Machine) -> None:
         """Somebody asks for a worker that no host can hold."""
         worker_id = WorkerId(f"{machine.worker_id}-giant")
-        self._world.probe(machine.host)
-        self._world.tell(SpawnRequested(worker_id, machine.model, "cpu", machine.host, 1, GREED_MIB))
+        self._world.hosts.probe(machine.host)
+        gpus = self._rng.choice(((), (0, 1)))
+        self._world.tell(SpawnRequested(worker_id, machine.model, "cpu", machine.host, 1, GREED_MIB, gpus))
+
+    def lose_host(self, machine: Machine) -> None:
+        """The connection to a whole host is gone for a while, and all its machines with it."""
+        self._world.hosts.lose(machine.host, self._rng.randint(*NOTICED_MS), self._rng.randint(*LOST_MS))
+
+    def drain_host(self, machine: Machine) -> None:
+        """The owner wants a whole host, and gives it back later."""
+        self._world.hosts.drain(machine.host, self._rng.choice(GRACES_MS), self._rng.randint(*DRAINED_MS))
 
     def _telling(self, event: Event) -> Callable[[], None]:
         return lambda: self._world.tell(event)

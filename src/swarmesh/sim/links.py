@@ -37,6 +37,13 @@ class VirtualLinks:
         self._patiently(machine, STALLED_MS, self._break_streams)
         self._patiently(machine, SILENT_MS, self._report)
 
+    def cut(self, machine: Machine) -> None:
+        """The way to this machine is gone, and with it all streams; whoever lost its host has said so."""
+        self._silent.add(machine.worker_id)
+        for runner in self._queen.runners_on(machine.worker_id):
+            if runner.stream is not None:
+                self._queen.broke(runner.stream, "stream_cut")
+
     def found(self, machine: Machine) -> None:
         """Everything gets through again, what was on its way too."""
         for runner in self._queen.runners_on(machine.worker_id):

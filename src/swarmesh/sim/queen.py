@@ -21,8 +21,8 @@ from swarmesh.core.commands import (
     StartStream,
     StopWorker,
 )
-from swarmesh.core.events import Event, StreamBroke, StreamEnded, StreamProgressed, TaskSubmitted
-from swarmesh.core.ids import Blame, TaskId, WorkerId
+from swarmesh.core.events import Event, HostLost, StreamBroke, StreamEnded, StreamProgressed, TaskSubmitted
+from swarmesh.core.ids import Blame, HostName, TaskId, WorkerId
 from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import TaskStatus
@@ -33,6 +33,7 @@ from swarmesh.sim.crowd import Crowd
 from swarmesh.sim.disk import FLUSH_MS, Row, VirtualDisk
 from swarmesh.sim.execution import Stream
 from swarmesh.sim.links import VirtualLinks
+from swarmesh.sim.machine import Machine
 from swarmesh.sim.runner import Runner
 from swarmesh.sim.watch import Watch
 from swarmesh.sim.workload import Request
@@ -66,8 +67,11 @@ class World(Protocol):
     def close_later(self, queen: VirtualQueen, stream: Stream, code: str, blame: Blame) -> None:
         """Let the queen find a connection closed, a moment later."""
 
-    def start_worker(self, worker_id: WorkerId) -> None:
-        """Start a process."""
+    def start_worker(self, worker_id: WorkerId, gpus: tuple[int, ...]) -> None:
+        """Start a process; the memory that it has on these GPUs, or on none, is promised."""
+
+    def refuse_worker(self, worker_id: WorkerId) -> None:
+        """There is no memory for it."""
 
     def stop_worker(self, worker_id: WorkerId) -> None:
         """End a process."""
@@ -204,6 +208,12 @@ class VirtualQueen:
         if self.watch is not None:
             self.watch.order_kept([row.request.task.task_id for row in rows if not row.attempts])
 
+    def lose_host(self, host: HostName, machines: list[Machine]) -> None:
+        """The connection to a host is gone, and everything that came over it."""
+        self.tell(HostLost(host, "the connection closed"))
+        for machine in machines:
+            self.links.cut(machine)
+
     def crash(self) -> None:
         """Die. What had reached her clients stays theirs; what was not safe is gone."""
         flush_ms = self._world.disk.safe_until_ms() // FLUSH_MS * FLUSH_MS
@@ -312,7 +322,7 @@ class VirtualQueen:
     def _affect(self, command: SpawnWorker | RefuseSpawn | StopWorker | ForgetWorker | RaiseAlarm) -> None:
         match command:
             case SpawnWorker():
-                self._world.start_worker(command.worker_id)
+                self._world.start_worker(command.worker_id, command.gpus)
             case StopWorker():
                 self._world.stop_worker(command.worker_id)
             case ForgetWorker():
@@ -320,7 +330,7 @@ class VirtualQueen:
             case RaiseAlarm():
                 self._world.alarm(self, command)
             case RefuseSpawn():
-                pass  # Nobody in this world waits for an answer.
+                self._world.refuse_worker(command.worker_id)
             case _:
                 assert_never(command)
 

@@ -25,6 +25,8 @@ _MACHINE_FAULTS: Final = {
     "wedge": 2,
     "late": 2,
     "ghost": 2,
+    "lose_host": 1,
+    "drain_host": 1,
 }
 _QUEEN_FAULTS: Final = {"queen_crash": 6, "queen_pause": 2, "slow_disk": 2, "full_disk": 2, "clock_jump": 1, "split": 2}
 
@@ -36,6 +38,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         events: Facts told to the core before the world calms down.
         load_ratio: Work asked for, relative to what all machines can do.
         slots: Sizes of machines.
+        machines_per_host: As many share a host, its memory and its connection.
         priorities: Shares of the bands.
         durable_share: Tasks that are kept in the hivecomb.
         resumable_share: Tasks that can be gone on with after something was shown.
@@ -52,6 +55,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     load_ratio: float
     slots: tuple[int, ...] = (1, 2, 4)
+    machines_per_host: int = 4
     priorities: dict[Priority, float] = msgspec.field(default_factory=_SHARES.copy)
     durable_share: float = 0.3
     resumable_share: float = 0.9
@@ -69,13 +73,21 @@ OPEN: Final = ""
 SETTINGS: Final[dict[str, Setting]] = {
     OPEN: Setting(workers=1_000, models=4, events=100_000, load_ratio=0.9, slots=(1, 2, 4, 8)),
     "small": Setting(
-        workers=3, models=1, events=2_000, load_ratio=0.8, durable_share=0.1, poison_share=0.004, fault_every_ms=60_000
+        workers=3,
+        models=1,
+        events=2_000,
+        load_ratio=0.8,
+        machines_per_host=1,
+        durable_share=0.1,
+        poison_share=0.004,
+        fault_every_ms=60_000,
     ),
     "batch": Setting(
         workers=8,
         models=2,
         events=2_000,
         load_ratio=1.3,
+        machines_per_host=2,
         priorities={Priority.HIGH: 0.15, Priority.MEDIUM: 0.2, Priority.LOW: 0.65},
         durable_share=0.7,
         poison_share=0.002,
@@ -97,6 +109,7 @@ SETTINGS: Final[dict[str, Setting]] = {
         models=2,
         events=1_200,
         load_ratio=0.8,
+        machines_per_host=2,
         durable_share=0.8,
         fault_every_ms=150_000,
         queen_faults={"power_loss": 3, "queen_crash": 1},

@@ -20,7 +20,7 @@ from swarmesh.core.commands import (
 )
 from swarmesh.core.events import (
     Event,
-    HostProbed,
+    HostDrainRequested,
     SpawnFailed,
     StreamBroke,
     StreamEnded,
@@ -32,7 +32,7 @@ from swarmesh.core.events import (
     WorkerWaggled,
 )
 from swarmesh.core.fleet import Worker
-from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.ids import Blame, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.preemption import PREEMPTED_MS_MAX, PREEMPTIONS_MAX
 from swarmesh.core.refusals import MOVES_MAX
 from swarmesh.core.swarm import Swarm
@@ -41,7 +41,6 @@ from swarmesh.sim.checkers import (
     SERVING,
     WAITING,
     check_books,
-    check_memory,
     check_nobody_gives_way,
     check_not_idle,
     check_order,
@@ -50,6 +49,7 @@ from swarmesh.sim.checkers import (
     is_kept_from,
 )
 from swarmesh.sim.deaths import Deaths
+from swarmesh.sim.host_watch import HostWatch
 
 OVERDUE_SLACK_MS = 2_000
 """Until a tick has looked at a preempted task that waited too long."""
@@ -92,7 +92,7 @@ class Watch:
         self.outcomes: Counter[TaskStatus] = Counter()
         self._swarm = swarm
         self._keys: set[KeyId] = set()
-        self._hosts: set[HostName] = set()
+        self._hosts = HostWatch(swarm)
         self._ready: set[WorkerId] = set()
         self._reports: Counter[WorkerId] = Counter()
         self._deaths = Deaths(swarm, amnesty_until_ms)
@@ -113,9 +113,12 @@ class Watch:
         self._now_ms = now_ms
         touched = [*self._worker_of(event), *_named(event, commands, "worker_id")]
         self._follow_event(event)
+        self._hosts.follow(event)
         self._deaths.after(event)
         for command in commands:
             self._follow_command(command)
+        if isinstance(event, HostDrainRequested):
+            self._hosts.drained(event, commands)
         self._check_heads([command.task_id for command in commands if isinstance(command, PreemptStream)])
         for task_id in _named(event, commands, "task_id"):
             task, is_open = self._swarm.dispatcher.tasks.get(task_id), task_id in self.open
@@ -151,7 +154,7 @@ class Watch:
         for model in swarm.fleet.models():
             check_nobody_gives_way(swarm, model)
         check_queue(swarm, self._keys)
-        check_memory(swarm, self._hosts)
+        self._hosts.full()
 
     def rest(self) -> None:
         """Check that nothing is left when every task has come to its end.
@@ -192,8 +195,6 @@ class Watch:
                 # The stream is still there while the command that ends it is on its way.
                 if event.task_id in self.open:
                     self._over(event.task_id, TaskStatus.CANCELLED)
-            case HostProbed():
-                self._hosts.add(event.host)
             case _:
                 self._follow_worker(event)
 
@@ -237,9 +238,12 @@ class Watch:
         match command:
             case SpawnWorker():
                 demand(command.worker_id in fleet, "{} starts a worker nobody knows", command)
+                self._hosts.promised(command)
             case StopWorker():
                 worker = fleet.get(command.worker_id)
                 demand(worker is not None and worker.stop_at_ms > 0, "{} stops {}", command, worker)
+                in_time = worker is None or not worker.running or worker.stop_at_ms <= self._now_ms
+                demand(in_time, "{} stops {}, which still has time", command, worker)
             case ForgetWorker():
                 demand(command.worker_id not in fleet, "{} forgets a known worker", command)
             case _:

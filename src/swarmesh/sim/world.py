@@ -10,14 +10,14 @@ from typing import Final
 from swarmesh.core.commands import Command, RaiseAlarm
 from swarmesh.core.events import (
     Event,
-    HostProbed,
     SpawnFailed,
     SpawnRequested,
     Ticked,
     WorkerGone,
+    WorkerRegistered,
     WorkerWaggled,
 )
-from swarmesh.core.ids import Blame, HostName, ModelName, TaskId, WorkerId
+from swarmesh.core.ids import Blame, ModelName, TaskId, WorkerId
 from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.sim.checkers import InvariantBrokenError, demand
 from swarmesh.sim.client import Spokesmen
@@ -27,6 +27,7 @@ from swarmesh.sim.deaths import BY_SILENCE
 from swarmesh.sim.disk import VirtualDisk
 from swarmesh.sim.execution import Stream
 from swarmesh.sim.faults import Faults
+from swarmesh.sim.hosts import VirtualHosts
 from swarmesh.sim.machine import NEED_MIB, Machine, draw_machine
 from swarmesh.sim.queen import VirtualQueen
 from swarmesh.sim.queen_faults import QueenFaults
@@ -50,8 +51,6 @@ GHOSTS: Final = 5
 GHOSTLY_MS: Final = (0, 5_000)
 START_FAILS_SHARE: Final = 0.05
 STOP_LOST_SHARE: Final = 0.1
-MACHINES_PER_HOST: Final = 4
-HOST_MIB: Final = 20_000
 TROUBLE_MS: Final = 400_000
 """A worker that had trouble within this time may be declared dead for its silence."""
 CALM_MS_MAX: Final = 4 * 3_600_000
@@ -75,6 +74,7 @@ class VirtualWorld:
         self.calm = False
         self.check = check
         self.setting = scenario.setting
+        self.hosts = VirtualHosts(self)
         self.disk = VirtualDisk(self.clock, Random(f"{scenario.seed}/disk"), lies=self.setting.disk_lies)
         self.spokesmen = Spokesmen()
         self.sent: deque[tuple[Stream, bytes]] = deque(maxlen=64)
@@ -134,18 +134,20 @@ class VirtualWorld:
         broke = partial(queen.broke, stream, code, blame)
         self.clock.after(self._rng.randint(*CLOSING_MS), lambda: queen.soon(broke))
 
-    def start_worker(self, worker_id: WorkerId) -> None:
+    def start_worker(self, worker_id: WorkerId, gpus: tuple[int, ...]) -> None:
         """See `swarmesh.sim.queen.World`."""
-        machine = self._machines[worker_id]
-        delay_ms = self._rng.randint(*STARTING_MS)
-        if self._scenario.faults and self._rng.random() < START_FAILS_SHARE:
-            self.clock.after(delay_ms, partial(self._fail_start, worker_id))
-        else:
-            self.clock.after(delay_ms, machine.boot)
+        self.hosts.promised(worker_id, gpus)
+        fails = self._scenario.faults and self._rng.random() < START_FAILS_SHARE
+        self.clock.after(self._rng.randint(*STARTING_MS), partial(self._start, worker_id, fails=fails))
+
+    def refuse_worker(self, worker_id: WorkerId) -> None:
+        """See `swarmesh.sim.queen.World`: somebody asks again later, for another kind of memory."""
+        if worker_id in self._place:
+            self.clock.after(self._rng.randint(*REPLACING_MS), partial(self._spawn, self._place[worker_id]))
 
     def stop_worker(self, worker_id: WorkerId) -> None:
         """See `swarmesh.sim.queen.World`."""
-        if self._scenario.faults and self._rng.random() < STOP_LOST_SHARE:
+        if self._machines[worker_id].cut_off or (self._scenario.faults and self._rng.random() < STOP_LOST_SHARE):
             return
         self._machines[worker_id].end()
         self.clock.after(self._rng.randint(*ENDING_MS), partial(self.tell, WorkerGone(worker_id, "stopped")))
@@ -170,6 +172,8 @@ class VirtualWorld:
     def tell(self, event: Event) -> None:
         """See `swarmesh.sim.surroundings.Surroundings`."""
         queen = self.queen
+        if isinstance(event, WorkerRegistered):
+            event = self.hosts.known(event)
         if isinstance(event, WorkerGone | SpawnFailed) and (queen is None or event.worker_id not in queen.swarm.fleet):
             self.strike_worker(event.worker_id)  # A queen who never knew it cannot order another one.
         elif queen is not None:
@@ -237,13 +241,6 @@ class VirtualWorld:
     def trouble(self, worker_id: WorkerId) -> None:
         """Something befalls a machine: it may be thought dead for a while."""
         self._troubled_ms[worker_id] = self.clock.now_ms
-
-    def probe(self, host: HostName) -> None:
-        """Measure a host's memory."""
-        used_mib = NEED_MIB * sum(
-            machine.host == host and machine.condition is not Condition.OFF for machine in self.standing
-        )
-        self.tell(HostProbed(host, HOST_MIB, max(0, HOST_MIB - used_mib)))
 
     def crash_queen(self, down_ms: int, *, lost_ms: int = 0) -> None:
         """Kill the queen and start her anew after a while; the disk may have lied about the last writes."""
@@ -329,7 +326,7 @@ class VirtualWorld:
         self.record.lives += 1
         self.queen = queen = VirtualQueen(self, self._epoch, check=self.check)
         for host in dict.fromkeys(machine.host for machine in self.standing):
-            self.probe(host)
+            self.hosts.probe(host)
         for machine in list(self.standing):
             self._adopt(machine)
         queen.take_up()
@@ -363,7 +360,7 @@ class VirtualWorld:
     def _draw(self, place: int) -> Machine:
         self._made += 1
         worker_id = WorkerId(f"rustbee-{self._made}")
-        host = HostName(f"host-{place // MACHINES_PER_HOST}")
+        host = self.hosts.of_place(place)
         machine = draw_machine(self._rng, self, worker_id, self._model(place), host, self.setting.slots)
         self._machines[worker_id] = machine
         self._place[worker_id] = place
@@ -371,17 +368,21 @@ class VirtualWorld:
 
     def _spawn(self, place: int) -> None:
         machine = self.standing[place]
-        if self.queen is None or self.queen.paused:
+        if self.queen is None or self.queen.paused or not self.hosts.takes_workers(machine.host):
             self.clock.after(TICK_MS, partial(self._spawn, place))
             return
-        self.probe(machine.host)
-        self.tell(
-            SpawnRequested(machine.worker_id, machine.model, "cpu", machine.host, machine.slots, need_mib=NEED_MIB)
-        )
+        self.hosts.probe(machine.host)
+        wish = self.hosts.wish(machine)
+        self.tell(SpawnRequested(machine.worker_id, machine.model, "cpu", machine.host, machine.slots, NEED_MIB, wish))
 
-    def _fail_start(self, worker_id: WorkerId) -> None:
-        self.tell(SpawnFailed(worker_id, "engine_start_failed", "exit status 1"))
-        self.strike_worker(worker_id)
+    def _start(self, worker_id: WorkerId, *, fails: bool) -> None:
+        machine = self._machines[worker_id]
+        if fails or self.hosts.is_lost(machine.host):
+            self.tell(SpawnFailed(worker_id, "engine_start_failed", "exit status 1"))
+            self.strike_worker(worker_id)
+        else:
+            machine.boot()
+            self.hosts.check(machine.host)
 
 
 def simulate(scenario: Scenario, *, check: bool = True) -> Result:

@@ -9,12 +9,13 @@ from itertools import accumulate, islice
 from msgspec.structs import replace
 
 from swarmesh.core.errors import ConflictError, NotFoundError
-from swarmesh.core.ids import KeyId, TaskId, WorkerId
+from swarmesh.core.ids import HostName, KeyId, TaskId, WorkerId
 from swarmesh.store.errors import StoreClosedError
 from swarmesh.store.records import (
     FINISHED,
     UNFINISHED,
     AlarmRecord,
+    HostRecord,
     KeyRecord,
     TaskPatch,
     TaskRecord,
@@ -32,6 +33,7 @@ class MemoryStore:
         self._tokens: dict[TaskId, dict[int, TokenRow]] = {}
         self._by_idempotency_key: dict[tuple[KeyId, str], TaskId] = {}
         self._workers: dict[WorkerId, WorkerRecord] = {}
+        self._hosts: dict[HostName, HostRecord] = {}
         self._keys: dict[KeyId, KeyRecord] = {}
         self._alarms: deque[AlarmRecord] = deque(maxlen=ALARMS_KEPT)
         self._last_alarm_id = 0
@@ -124,6 +126,21 @@ class MemoryStore:
         """See ``Store``."""
         self._check_open()
         return [self._workers[worker_id] for worker_id in sorted(self._workers)]
+
+    async def put_host(self, record: HostRecord) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._hosts[record.name] = record
+
+    async def delete_host(self, name: HostName) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._hosts.pop(name, None)
+
+    async def hosts(self) -> list[HostRecord]:
+        """See ``Store``."""
+        self._check_open()
+        return [self._hosts[name] for name in sorted(self._hosts)]
 
     async def put_key(self, record: KeyRecord) -> None:
         """See ``Store``."""

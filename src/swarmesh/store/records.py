@@ -11,11 +11,12 @@ from typing import Final
 from msgspec import UNSET, Struct, UnsetType
 
 from swarmesh.core.errors import InvalidValueError
-from swarmesh.core.ids import KeyId, ModelName, TaskId, WorkerId
+from swarmesh.core.ids import HostName, KeyId, ModelName, TaskId, WorkerId
 from swarmesh.core.task import TaskStatus
 
 UNFINISHED: Final = tuple(status.value for status in TaskStatus if not status.is_final)
 FINISHED: Final = tuple(status.value for status in TaskStatus if status.is_final)
+_PORT_MAX: Final = 65_535
 _STATUSES: Final = frozenset(UNFINISHED + FINISHED)
 
 
@@ -146,6 +147,39 @@ class WorkerRecord(Struct, frozen=True, gc=False):
     direct: bool
     spec: bytes
     registered_at_ms: int
+
+
+class HostRecord(Struct, frozen=True, gc=False):
+    """A machine that was added, as much of it as a restarted queen needs to reach it again.
+
+    Attributes:
+        address: What ``ssh`` is told.
+        user: Login name; the ssh configuration decides when empty.
+        port: 0 leaves the choice to the ssh configuration.
+        identity: Path of a private key file on the queen's machine; ssh's own keys and agent when empty.
+        proximity: 0.0 far to 1.0 near.
+        fingerprint: ``SHA256:...`` of the host key it was added with.
+        draining: Nothing new is started there.
+
+    Raises:
+        InvalidValueError: ``proximity`` or ``port`` is outside its range.
+    """
+
+    name: HostName
+    address: str
+    user: str
+    port: int
+    identity: str
+    proximity: float
+    fingerprint: str
+    added_at_ms: int
+    draining: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.proximity <= 1.0:
+            raise InvalidValueError(f"proximity is {self.proximity}; it is 0.0 to 1.0", param="proximity")
+        if not 0 <= self.port <= _PORT_MAX:
+            raise InvalidValueError(f"port is {self.port}; it is 0 to {_PORT_MAX}", param="port")
 
 
 class KeyRecord(Struct, frozen=True, gc=False):

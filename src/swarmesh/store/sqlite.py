@@ -10,12 +10,12 @@ from typing import Final, Self
 
 import apsw
 
-from swarmesh.core.ids import KeyId, TaskId, WorkerId
+from swarmesh.core.ids import HostName, KeyId, TaskId, WorkerId
 from swarmesh.store import statements
 from swarmesh.store.connection import close, create_private, failure, open_writer
 from swarmesh.store.lock import FileLock
 from swarmesh.store.readers import Readers
-from swarmesh.store.records import AlarmRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
+from swarmesh.store.records import AlarmRecord, HostRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
 from swarmesh.store.soundness import check_sound
 from swarmesh.store.store import READ_LIMIT, check_limit
 from swarmesh.store.writer import StoreStats, Writer
@@ -120,6 +120,18 @@ class SqliteStore:
     async def workers(self) -> list[WorkerRecord]:
         """See ``Store``."""
         return await self._readers.run(statements.select_workers)
+
+    async def put_host(self, record: HostRecord) -> None:
+        """See ``Store``."""
+        await self._writer.run(partial(statements.put_host, record=record))
+
+    async def delete_host(self, name: HostName) -> None:
+        """See ``Store``."""
+        await self._writer.run(partial(statements.delete_host, name=name))
+
+    async def hosts(self) -> list[HostRecord]:
+        """See ``Store``."""
+        return await self._readers.run(statements.select_hosts)
 
     async def put_key(self, record: KeyRecord) -> None:
         """See ``Store``."""

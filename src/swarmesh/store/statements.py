@@ -11,8 +11,8 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from swarmesh.core.errors import ConflictError, NotFoundError
-from swarmesh.core.ids import KeyId, TaskId, WorkerId
-from swarmesh.store.records import AlarmRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
+from swarmesh.core.ids import HostName, KeyId, TaskId, WorkerId
+from swarmesh.store.records import AlarmRecord, HostRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
 from swarmesh.store.schema import queries
 from swarmesh.store.store import ALARMS_KEPT, READ_BYTES
 
@@ -116,6 +116,23 @@ def select_workers(connection: apsw.Connection) -> list[WorkerRecord]:
     records = [WorkerRecord(*row) for row in _rows(connection, _SQL["workers"])]
     # SQLite has no booleans.
     return [replace(record, direct=bool(record.direct)) for record in records]
+
+
+def put_host(connection: apsw.Connection, record: HostRecord) -> None:
+    """Insert or replace."""
+    connection.execute(_SQL["put_host"], astuple(record))
+
+
+def delete_host(connection: apsw.Connection, name: HostName) -> None:
+    """Delete if there."""
+    connection.execute(_SQL["delete_host"], (name,))
+
+
+def select_hosts(connection: apsw.Connection) -> list[HostRecord]:
+    """By name."""
+    records = [HostRecord(*row) for row in _rows(connection, _SQL["hosts"])]
+    # SQLite has no booleans.
+    return [replace(record, draining=bool(record.draining)) for record in records]
 
 
 def put_key(connection: apsw.Connection, record: KeyRecord) -> None:

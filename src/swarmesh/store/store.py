@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from swarmesh.core.errors import InvalidValueError
-from swarmesh.core.ids import KeyId, TaskId, WorkerId
-from swarmesh.store.records import AlarmRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
+from swarmesh.core.ids import HostName, KeyId, TaskId, WorkerId
+from swarmesh.store.records import AlarmRecord, HostRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
 
 READ_LIMIT: Final = 10_000
 """Most rows one read returns; a larger ``limit`` is an InvalidValueError."""
@@ -78,6 +78,15 @@ class Store(Protocol):
 
     async def workers(self) -> list[WorkerRecord]:
         """By id."""
+
+    async def put_host(self, record: HostRecord) -> None:
+        """Keep it in place of an earlier one with the same name."""
+
+    async def delete_host(self, name: HostName) -> None:
+        """Forget it; an unknown one is no error."""
+
+    async def hosts(self) -> list[HostRecord]:
+        """By name."""
 
     async def put_key(self, record: KeyRecord) -> None:
         """Keep it in place of an earlier one with the same id."""

@@ -55,6 +55,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         orphan_ttl_s: After so long without a queen the worker stops and frees its memory.
         llama_server_path: Binary for ``llama_server``.
         threads: CPU threads of the engine; 0 leaves the choice to it.
+        reserved_mib: What the queen has reserved for it, ``cellalloc_mib`` or the estimate: hers to remember.
+        reserved_gpus: The GPUs it is reserved on; none for main memory.
     """
 
     rustbee_id: str
@@ -77,3 +79,5 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     orphan_ttl_s: float = 900.0
     llama_server_path: str = ""
     threads: int = 0
+    reserved_mib: int = 0
+    reserved_gpus: tuple[int, ...] = ()

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from swarmesh.wire.errors import ErrorBody
+from swarmesh.wire.hosts import Step
 from swarmesh.wire.spec import Backend
 
 
@@ -14,6 +15,7 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``POST /v2/swarmesh/rustbees``: start a worker, or adopt a server (``type: openai`` with ``url``).
 
     Attributes:
+        host: Name of the machine to start it on; empty for the queen's own, ``any`` for her choice.
         cellalloc: MiB to reserve in place of the estimate.
         context: Tokens of prompt plus answer per slot.
         api_key: Key of the adopted server.
@@ -45,6 +47,7 @@ class RustbeeView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         error: Why a dead worker is dead, for as long as the queen remembers it.
+        progress: What a worker that is not there yet waits for, such as a model that is being copied.
     """
 
     rustbee_id: str
@@ -63,6 +66,7 @@ class RustbeeView(msgspec.Struct, frozen=True, kw_only=True):
     engine_pid: int
     next_waggle: float
     error: ErrorBody | None = None
+    progress: Step | None = None
 
 
 class RustbeeList(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 from swarmesh import __version__
 from swarmesh.queen.api.route import Route
 from swarmesh.wire.errors import ErrorEnvelope
+from swarmesh.wire.hosts import Step
 
 _PARAMETER = re.compile(r"{(\w+)}")
 
@@ -18,15 +19,17 @@ def document(routes: list[Route]) -> dict[str, Any]:
     """OpenAPI 3.1 for the routes; the shapes come from the very types that encode and decode them."""
     types = [kind for route in routes for kind in (route.body, route.answer) if kind is not None]
     schemas, components = msgspec.json.schema_components(
-        [*types, ErrorEnvelope], ref_template="#/components/schemas/{name}"
+        [*types, Step, ErrorEnvelope], ref_template="#/components/schemas/{name}"
     )
-    error = schemas[-1]
+    *_, step, error = schemas
     by_type = iter(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         body = next(by_type) if route.body is not None else None
         answer = next(by_type) if route.answer is not None else {}
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, body, answer, error)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(
+            route, body, _steps(step, answer, error) if route.steps else _json(answer), error
+        )
     return {
         "openapi": "3.1.0",
         "info": {"title": "Swarmesh", "version": __version__},
@@ -39,7 +42,7 @@ def document(routes: list[Route]) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, body: Any, answer: Any, error: Any) -> dict[str, Any]:
+def _operation(route: Route, body: Any, content: Any, error: Any) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', route.path.lower())}",
@@ -48,7 +51,7 @@ def _operation(route: Route, body: Any, answer: Any, error: Any) -> dict[str, An
             for name in _PARAMETER.findall(route.path)
         ],
         "responses": {
-            str(route.status): {"description": "Done.", "content": _json(answer)},
+            str(route.status): {"description": "Done.", "content": content},
             "default": {"description": "An error.", "content": _json(error)},
         },
     }
@@ -59,3 +62,8 @@ def _operation(route: Route, body: Any, answer: Any, error: Any) -> dict[str, An
 
 def _json(schema: Any) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
+
+
+def _steps(step: Any, answer: Any, error: Any) -> dict[str, Any]:
+    says = "Data of the events: of each 'step', and of the last one, which is 'done' or 'error'."
+    return {"text/event-stream": {"schema": {"description": says, "anyOf": [step, answer, error]}}}

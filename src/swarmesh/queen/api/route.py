@@ -21,6 +21,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         handler: None for the routes that the relay answers; they are listed for the document only.
         body: Type of the JSON body, None when there is none.
         answer: Type of the JSON answer.
+        steps: The answer is an event stream, see `swarmesh.queen.api.steps`; ``answer`` is what its end carries.
         roles: Whose keys open it.
     """
 
@@ -31,6 +32,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     answer: Any
     body: Any = None
     status: int = 200
+    steps: bool = False
     roles: tuple[Role, ...] = (Role.ADMIN, Role.CLIENT)
 
 

@@ -6,8 +6,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swarmesh.core.errors import InvalidValueError
-from swarmesh.core.ids import WorkerId
+from swarmesh.core.ids import LOCAL_HOST, WorkerId
+from swarmesh.queen.api.query import grace_s
 from swarmesh.queen.api.route import Handler, JsonResponse, Route, identity_of
 from swarmesh.queen.foreign import ForeignServers
 from swarmesh.queen.keys import Role
@@ -19,8 +19,6 @@ from swarmesh.wire.views import AlarmList, AlarmView, RustbeeList, RustbeeView, 
 from swarmesh.wire.waggle import Alarm, Registration, Waggle, WaggleAnswer
 
 ALARMS_SHOWN = 100
-GRACE_S_DEFAULT = 30.0
-GRACE_S_MAX = 3600.0
 
 _spawn_decoder = msgspec.json.Decoder(SpawnRequest)
 _registration_decoder = msgspec.json.Decoder(Registration)
@@ -47,7 +45,7 @@ def rustbee_routes(workers: Workers, foreign: ForeignServers, store: Store) -> l
 
     async def stop(request: Request) -> Response:
         worker_id = _id(request)
-        workers.stop(worker_id, grace_s=_grace_s(request))
+        workers.stop(worker_id, grace_s=grace_s(request))
         return JsonResponse(workers.view(worker_id), status_code=202)
 
     async def waggles(_request: Request) -> Response:
@@ -96,8 +94,9 @@ def report_routes(workers: Workers) -> list[Route]:
 
     async def register(request: Request) -> Response:
         registration = decode_body(_registration_decoder, await request.body())
-        identity_of(request).must_speak_for(registration.rustbee_id)
-        return JsonResponse(workers.register(registration))
+        who = identity_of(request)
+        who.must_speak_for(registration.rustbee_id)
+        return JsonResponse(await workers.register(registration, who.host or LOCAL_HOST))
 
     async def waggle(request: Request) -> Response:
         report = decode_body(_waggle_decoder, await request.body())
@@ -142,16 +141,3 @@ def _report_route(path: str, summary: str, handler: Handler, body: type[msgspec.
 
 def _id(request: Request) -> WorkerId:
     return WorkerId(str(request.path_params["rustbee_id"]))
-
-
-def _grace_s(request: Request) -> float:
-    text = request.query_params.get("grace_s")
-    if text is None:
-        return GRACE_S_DEFAULT
-    try:
-        grace_s = float(text)
-    except ValueError:
-        grace_s = -1.0
-    if not 0 <= grace_s <= GRACE_S_MAX:
-        raise InvalidValueError(f"grace_s is {text!r}; it is 0 to {GRACE_S_MAX:g} seconds", param="grace_s")
-    return grace_s

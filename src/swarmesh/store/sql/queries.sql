@@ -76,6 +76,16 @@ SELECT
   spec, registered_at_ms
 FROM workers ORDER BY worker_id;
 
+-- name: put_host
+INSERT OR REPLACE INTO hosts (name, address, user, port, identity, proximity, fingerprint, added_at_ms, draining)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: delete_host
+DELETE FROM hosts WHERE name = ?;
+
+-- name: hosts
+SELECT name, address, user, port, identity, proximity, fingerprint, added_at_ms, draining FROM hosts ORDER BY name;
+
 -- name: put_key
 INSERT OR REPLACE INTO keys (key_id, name, role, sha256, created_at_ms) VALUES (?, ?, ?, ?, ?);
 

@@ -1,0 +1,177 @@
+"""Looks at another host and puts the software of this queen there, or takes everything away again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from swarmesh.core.errors import SwarmeshError
+from swarmesh.hosts.remote_process import RemoteProcess, RemoteShell
+from swarmesh.hosts.software import Software
+from swarmesh.hosts.wheels import NoRegistryError, fetch_wheels, platform_tags
+from swarmesh.wire.errors import RemoteError
+from swarmesh.wire.hosts import Step, StepState
+
+CHUNK_BYTES: Final = 1024 * 1024
+PIP_THERE: Final = "pip.zip"
+"""Not by its wheel's name: the wheel of pip that the lock names comes to lie beside it."""
+OnStep = Callable[[Step], None]
+
+
+class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host is, as its Python sees it.
+
+    Attributes:
+        machine: What programs there run on: ``x86_64``, ``aarch64``, ``arm64``; of 32 bits when its Python is.
+        libc: Name (``glibc`` or ``musl``) and version of the C library on Linux.
+        macos: Version of macOS; empty elsewhere.
+        root: Below which directory everything of Swarmesh lies there.
+        ready: This version of the software is installed and starts.
+    """
+
+    python: str
+    python_version: tuple[int, int, int]
+    system: str
+    machine: str
+    libc: tuple[str, str]
+    macos: str
+    user_home: str
+    root: str
+    disk_free_mib: int
+    ready: bool
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """One line of the program there: a step, or what was asked for (a `MachineFacts`, or an empty object)."""
+
+    step: Step | None = None
+    done: msgspec.Raw = msgspec.Raw()
+
+
+class _File(msgspec.Struct, frozen=True):
+    """One file to send."""
+
+    path: Path
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+async def look(shell: RemoteShell, digest: str) -> MachineFacts:
+    """Facts about the host; ``digest`` is the software that might be there.
+
+    Raises:
+        SwarmeshError: The host cannot be reached or looked at.
+    """
+    process = await shell.start({"action": "probe", "digest": digest})
+    try:
+        return msgspec.json.decode(await _done(process), type=MachineFacts)
+    finally:
+        await process.close()
+
+
+async def install(
+    shell: RemoteShell, software: Software, wheels_dir: Path, on_step: OnStep, *, hive: str = ""
+) -> MachineFacts:
+    """Install this software there unless it is there and starts. Idempotent; what fails leaves nothing behind.
+
+    The host fetches the packages that the software needs from the registry its own pip is set to. Where it reaches
+    none, they are fetched here, for its kind of machine, and sent. The commands for use by hand there are set to this
+    software and to ``hive``, if one is named.
+
+    Raises:
+        SwarmeshError: ``host_disk_full``, ``host_no_registry``, ``host_wheel_unsupported``, ``host_install_failed``,
+            or the host cannot be reached.
+    """
+    ours = [(software.lock, software.lock.name), (software.pip, PIP_THERE), (software.wheel, software.wheel.name)]
+    order = {"action": "install", "digest": software.digest, "hive": hive}
+    try:
+        return await _install(shell, {**order, "registry": True}, ours, on_step)
+    except RemoteError as error:
+        if error.code != NoRegistryError.code:
+            raise
+        reason = error
+    on_step(Step(step="packages", state=StepState.RUNNING, text="the host reaches no registry; fetching them here"))
+    wheels = await _wheels_for(await look(shell, software.digest), software, wheels_dir, reason)
+    files = [*ours, *((wheel, wheel.name) for wheel in wheels)]
+    return await _install(shell, {**order, "registry": False}, files, on_step)
+
+
+async def uninstall(shell: RemoteShell, hive: str, *, keep_models: bool) -> None:
+    """Remove this hive's home there; with the last hive, everything that Swarmesh put there. Idempotent.
+
+    Raises:
+        SwarmeshError: ``host_in_use`` while a rustbee of the hive lives there, or the host cannot be reached.
+    """
+    process = await shell.start({"action": "uninstall", "hive": hive, "keep_models": keep_models})
+    try:
+        await _done(process)
+    finally:
+        await process.close()
+
+
+async def _wheels_for(facts: MachineFacts, software: Software, wheels_dir: Path, reason: SwarmeshError) -> list[Path]:
+    platforms = platform_tags(facts.system, facts.machine, facts.libc, facts.macos)
+    try:
+        return await fetch_wheels(software.lock, facts.python_version, platforms, wheels_dir)
+    except NoRegistryError as error:
+        raise NoRegistryError(f"{reason.message}; and on the queen's machine {error.message}") from error
+
+
+async def _install(
+    shell: RemoteShell, order: dict[str, object], paths: Sequence[tuple[Path, str]], on_step: OnStep
+) -> MachineFacts:
+    files = await asyncio.to_thread(lambda: [_file(path, name) for path, name in paths])
+    named = [{"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in files]
+    process = await shell.start({**order, "files": named})
+
+    async def note(step: Step) -> None:
+        on_step(step)
+        if step.step == "send" and step.state is StepState.RUNNING:
+            with contextlib.suppress(ConnectionError):  # It ended before it had all; its next line says why.
+                await _send(process, files, on_step)
+
+    try:
+        while not (said := await process.read(_Said)).done:
+            if said.step is not None:
+                await note(said.step)
+        return msgspec.json.decode(said.done, type=MachineFacts)
+    finally:
+        await process.close()
+
+
+async def _send(process: RemoteProcess, files: Sequence[_File], on_step: OnStep) -> None:
+    total_bytes, done_bytes = sum(file.size_bytes for file in files), 0
+    for file in files:
+        with file.path.open("rb") as source:
+            while data := await asyncio.to_thread(source.read, CHUNK_BYTES):
+                await process.send(data)
+                done_bytes += len(data)
+                on_step(
+                    Step(
+                        step="send",
+                        state=StepState.RUNNING,
+                        text=file.name,
+                        done_bytes=done_bytes,
+                        total_bytes=total_bytes,
+                    )
+                )
+
+
+async def _done(process: RemoteProcess) -> msgspec.Raw:
+    while True:
+        said = await process.read(_Said)
+        if said.done:
+            return said.done
+
+
+def _file(path: Path, name: str) -> _File:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _File(path, name, path.stat().st_size, digest)

@@ -1,0 +1,246 @@
+"""Adding a machine, emptying it, letting it go: each step shown, and nothing left behind when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import msgspec
+import structlog
+
+from swarmesh.config.home import Home
+from swarmesh.core.errors import ConflictError, InvalidValueError, SwarmeshError
+from swarmesh.core.events import HostDrainRequested, WorkerStopRequested
+from swarmesh.core.ids import LOCAL_HOST, HostName
+from swarmesh.hosts.host_key import forget_host_key, learn_host_key
+from swarmesh.hosts.install import install, uninstall
+from swarmesh.hosts.machine_checks import check_machine
+from swarmesh.hosts.ssh_shell import SshShell
+from swarmesh.hosts.ssh_target import SshTarget, checked_target
+from swarmesh.queen.api.steps import OnStep
+from swarmesh.queen.driver import Driver
+from swarmesh.queen.hosts import RESERVED_NAMES, Hosts, Member
+from swarmesh.queen.workers import Workers
+from swarmesh.store.records import HostRecord
+from swarmesh.store.store import Store
+from swarmesh.wire.hosts import CheckView, HostAddRequest, HostStatus, HostView, Step, StepState
+
+CONNECT_WAIT_S: Final = 30.0
+STOP_SLACK_S: Final = 15.0
+"""How much longer than its grace a worker may take to end."""
+GONE_LOOK_S: Final = 0.1
+
+log = structlog.get_logger("hosts")
+
+
+class HostLeftoverError(SwarmeshError):
+    """Something on the host could not be stopped or taken away."""
+
+    code = "leftover"
+    status = 502
+
+
+class HostKeeper:
+    """See `swarmesh.queen.api.hosts.HostKeeper`."""
+
+    def __init__(self, home: Home, driver: Driver, store: Store, hosts: Hosts, workers: Workers) -> None:
+        self._home = home
+        self._driver = driver
+        self._store = store
+        self._hosts = hosts
+        self._workers = workers
+        self._busy: set[str] = set()
+
+    async def views(self) -> list[HostView]:
+        """All hosts, the queen's own first."""
+        return await self._hosts.views()
+
+    async def view(self, name: str) -> HostView:
+        """One host.
+
+        Raises:
+            HostUnknownError: None is called that.
+        """
+        return await self._hosts.view(name)
+
+    async def add(self, request: HostAddRequest, on_step: OnStep) -> HostView:
+        """Learn its key, look, install, connect; of a host that is there: check, repair, upgrade.
+
+        Raises:
+            InvalidValueError: A name that is none.
+            SwarmeshError: Whatever stopped it; nothing is left behind.
+        """
+        target = checked_target(request)
+        if target.name in RESERVED_NAMES:
+            raise InvalidValueError(f"no host can be called {target.name!r}", hint="Add --name NAME.", param="name")
+        known = target.name in self._hosts.others()
+        if known:
+            self._must_be_the_same(self._hosts.member(target.name).record, target)
+        with _Claim(self._busy, target.name):
+            return await self._add(target, request, on_step, known=known)
+
+    async def remove(self, name: str, on_step: OnStep, *, keep_models: bool, grace_s: float) -> None:
+        """Stop its workers, take away what was installed, forget it. One out of reach is only forgotten.
+
+        Raises:
+            HostUnknownError: None is called that.
+            HostLeftoverError: A worker there does not end.
+        """
+        member = self._hosts.member(name)
+        with _Claim(self._busy, name):
+            if member.host.status is HostStatus.CONNECTED:
+                await self._stop_workers(name, on_step, grace_s)
+                await member.host.close()
+                _tell(on_step, "uninstall", StepState.RUNNING, f"taking away what was installed on {name}")
+                await uninstall(SshShell(member.host.target, self._home), self._hosts.hive, keep_models=keep_models)
+                _tell(on_step, "uninstall", StepState.DONE, f"nothing of this hive is left on {name}")
+            else:
+                _tell(on_step, "uninstall", StepState.DONE, f"{name} is out of reach: what is there stays there")
+            await self._forget(name)
+
+    async def drain(self, name: str, grace_s: float) -> HostView:
+        """Start nothing new there and let its workers end; returns before they have.
+
+        Raises:
+            HostUnknownError: None is called that.
+        """
+        await self._mark(name, draining=True)
+        self._driver.post(HostDrainRequested(HostName(name), int(grace_s * 1000)))
+        return await self._hosts.view(name)
+
+    async def resume(self, name: str) -> HostView:
+        """It takes workers again.
+
+        Raises:
+            HostUnknownError: None is called that.
+        """
+        await self._mark(name, draining=False)
+        return await self._hosts.view(name)
+
+    async def checks(self, name: str) -> list[CheckView]:
+        """What stops, or could stop, that machine from working.
+
+        Raises:
+            HostUnknownError: None is called that.
+            SwarmeshError: It cannot be reached.
+        """
+        if name == LOCAL_HOST:
+            return await asyncio.to_thread(check_machine, self._home)
+        return await self._hosts.member(name).host.call("checks", {}, list[CheckView])
+
+    # inside
+
+    async def _add(self, target: SshTarget, request: HostAddRequest, on_step: OnStep, *, known: bool) -> HostView:
+        name = target.name
+        _tell(on_step, "key", StepState.RUNNING, f"asking {target.address} for its host key")
+        key = await learn_host_key(target, self._home, expected=request.fingerprint)
+        whence = "your own ssh knows it" if key.known_to_user else "compare it with the host's own, if you can"
+        _tell(on_step, "key", StepState.DONE, f"host key {key.fingerprint} ({key.key_type}); {whence}")
+        try:
+            shell = SshShell(target, self._home)
+            software = await self._hosts.software()
+            facts = await install(shell, software, self._home.root / "wheels", on_step, hive=self._hosts.hive)
+            log.info("host_installed", host=name, python=facts.python, machine=facts.machine)
+            return await self._connect(target, request, key.fingerprint, on_step)
+        except BaseException:
+            if not known:
+                await asyncio.shield(self._undo(target))
+            raise
+
+    async def _connect(self, target: SshTarget, request: HostAddRequest, fingerprint: str, on_step: OnStep) -> HostView:
+        record = HostRecord(
+            name=HostName(target.name),
+            address=target.address,
+            user=target.user,
+            port=target.port,
+            identity=target.identity,
+            proximity=request.proximity,
+            fingerprint=fingerprint,
+            added_at_ms=time.time_ns() // 1_000_000,
+            draining=False,
+        )
+        if self._stands(record):
+            _tell(on_step, "connect", StepState.DONE, f"{target.name} is connected already")
+            return await self._hosts.view(target.name)
+        _tell(on_step, "connect", StepState.RUNNING, f"connecting to {target.name}")
+        await self._hosts.dismiss(target.name)
+        member = self._hosts.admit(record)
+        member.host.open()
+        await member.host.connected(CONNECT_WAIT_S)
+        async with asyncio.timeout(CONNECT_WAIT_S):
+            await member.adopted.wait()
+        await self._store.put_host(record)
+        _tell(on_step, "connect", StepState.DONE, f"{target.name} is connected")
+        return await self._hosts.view(target.name)
+
+    def _stands(self, record: HostRecord) -> bool:
+        if record.name not in self._hosts.reachable():
+            return False
+        known = self._hosts.member(record.name).record
+        return known == msgspec.structs.replace(record, added_at_ms=known.added_at_ms, draining=known.draining)
+
+    async def _undo(self, target: SshTarget) -> None:
+        await self._hosts.dismiss(target.name)
+        try:
+            await uninstall(SshShell(target, self._home), self._hosts.hive, keep_models=False)
+        except SwarmeshError as error:
+            log.info("nothing_to_undo", host=target.name, error=error.message)
+        forget_host_key(target.name, self._home)
+
+    async def _stop_workers(self, name: str, on_step: OnStep, grace_s: float) -> None:
+        workers = self._workers.on_host(name)
+        if not workers:
+            return
+        _tell(on_step, "stop", StepState.RUNNING, f"stopping {len(workers)} rustbees on {name}")
+        for worker_id in workers:
+            self._driver.post(WorkerStopRequested(worker_id, int(grace_s * 1000)))
+        deadline_s = time.monotonic() + grace_s + STOP_SLACK_S
+        while left := self._workers.on_host(name):
+            if time.monotonic() > deadline_s:
+                raise HostLeftoverError(
+                    f"still running on {name}: {', '.join(left)}", hint="Try again, or look at them on that machine."
+                )
+            await asyncio.sleep(GONE_LOOK_S)
+        _tell(on_step, "stop", StepState.DONE, f"{len(workers)} rustbees on {name} have ended")
+
+    async def _forget(self, name: str) -> None:
+        for worker_id in self._workers.on_host(name):
+            self._workers.goodbye(worker_id, f"{name} was removed")
+        await self._hosts.dismiss(name)
+        await self._store.delete_host(HostName(name))
+        forget_host_key(name, self._home)
+
+    async def _mark(self, name: str, *, draining: bool) -> None:
+        member: Member = self._hosts.member(name)
+        member.record = msgspec.structs.replace(member.record, draining=draining)
+        await self._store.put_host(member.record)
+
+    def _must_be_the_same(self, record: HostRecord, target: SshTarget) -> None:
+        if (record.address, record.port) != (target.address, target.port):
+            where = f"{record.address}:{record.port}" if record.port else record.address
+            raise ConflictError(
+                f"{target.name} is the name of another host ({where})",
+                hint="Choose another --name, or remove that host first.",
+                param="name",
+            )
+
+
+class _Claim:
+    """One change of a host at a time."""
+
+    def __init__(self, busy: set[str], name: str) -> None:
+        self._busy = busy
+        self._name = name
+
+    def __enter__(self) -> None:
+        if self._name in self._busy:
+            raise ConflictError(f"{self._name} is being added or removed right now", hint="Try again when it is done.")
+        self._busy.add(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._busy.discard(self._name)
+
+
+def _tell(on_step: OnStep, step: str, state: StepState, text: str) -> None:
+    on_step(Step(step=step, state=state, text=text))

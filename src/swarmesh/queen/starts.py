@@ -1,0 +1,239 @@
+"""Workers that are being started: on which host, with how much memory, with which file; until their agent runs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from swarmesh.config.home import Home
+from swarmesh.config.settings import Settings
+from swarmesh.core.commands import RefuseSpawn, SpawnWorker
+from swarmesh.core.errors import NotEnoughMemoryError, SwarmeshError
+from swarmesh.core.events import SpawnProgressed, SpawnRequested
+from swarmesh.core.ids import LOCAL_HOST, HostName, ModelName, WorkerId
+from swarmesh.core.placement import HostCandidate, choose_host
+from swarmesh.models.catalog import Catalog
+from swarmesh.models.gguf import GgufHeader, read_model
+from swarmesh.models.modelcell import Modelcell, ModelKind
+from swarmesh.queen.driver import Driver
+from swarmesh.queen.hosts import Hosts
+from swarmesh.queen.keys import KeyRing
+from swarmesh.queen.model_files import ModelFilesService
+from swarmesh.queen.spawning import ModelOnOffer, Plan, plan_worker
+from swarmesh.wire.hosts import Step
+from swarmesh.wire.spec import EngineKind, WorkerSpec
+from swarmesh.wire.views import SpawnRequest
+
+LLAMA_ENGINES: Final = frozenset({EngineKind.LLAMA_CPP, EngineKind.LLAMA_SERVER})
+ANY_HOST: Final = "any"
+RENEWAL_S: Final = 10.0
+"""How often a start that takes long is told to the core, which would take its silence for death."""
+
+log = structlog.get_logger("starts")
+
+
+class StartWatcher(Protocol):
+    """Who is told how a start went."""
+
+    def started(self, worker_id: WorkerId) -> None:
+        """Its agent runs."""
+
+    def start_failed(self, worker_id: WorkerId, code: str, message: str) -> None:
+        """There will be no agent."""
+
+
+class Starts:
+    """Plans workers, asks the core, and does what she says; see `StartWatcher` for what comes of it."""
+
+    def __init__(
+        self, home: Home, settings: Settings, driver: Driver, hosts: Hosts, models: ModelFilesService, keys: KeyRing
+    ) -> None:
+        self._settings = settings.rustbee
+        self._driver = driver
+        self._hosts = hosts
+        self._models = models
+        self._keys = keys
+        self._catalog = Catalog(home.root)
+        self._specs: dict[WorkerId, WorkerSpec] = {}
+        self._progress: dict[WorkerId, Step] = {}
+        self._refusals: dict[WorkerId, SwarmeshError] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.watcher: StartWatcher | None = None
+
+    def spec(self, worker_id: WorkerId) -> WorkerSpec | None:
+        """What a worker was started with, if this queen started it or found it in the hivecomb."""
+        return self._specs.get(worker_id)
+
+    def remember(self, spec: WorkerSpec) -> None:
+        """A worker that an earlier queen started."""
+        self._specs[WorkerId(spec.rustbee_id)] = spec
+
+    def progress(self, worker_id: WorkerId) -> Step | None:
+        """What its start waits for."""
+        return self._progress.get(worker_id)
+
+    def forget(self, worker_id: WorkerId) -> None:
+        """The worker is gone."""
+        self._specs.pop(worker_id, None)
+        self._progress.pop(worker_id, None)
+
+    async def close(self) -> None:
+        """Stop waiting for files; what has arrived of them is kept."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def ask(self, request: SpawnRequest) -> WorkerId:
+        """Have a worker started; returns when it was decided, not when it is ready.
+
+        Raises:
+            SwarmeshError: The modelcell, its file, the host or memory is missing.
+        """
+        model = await self._on_offer(request)
+        if request.host == ANY_HOST:
+            plan = await self._plan_anywhere(request, model)
+        else:
+            plan = await self._plan(request, model, request.host or LOCAL_HOST)
+        worker_id = WorkerId(plan.spec.rustbee_id)
+        self._specs[worker_id] = plan.spec
+        self._driver.post(
+            SpawnRequested(
+                worker_id=worker_id,
+                model=ModelName(plan.spec.modelcell),
+                backend=plan.spec.backend.value,
+                host=HostName(plan.spec.host),
+                slots=plan.spec.slots,
+                need_mib=plan.need_mib,
+                gpus=plan.gpus,
+            )
+        )
+        refusal = self._refusals.pop(worker_id, None)
+        if refusal is not None:
+            del self._specs[worker_id]
+            raise refusal
+        return worker_id
+
+    def start(self, command: SpawnWorker) -> None:
+        """See `swarmesh.queen.driver.Effects.spawn_worker`."""
+        spec = msgspec.structs.replace(self._specs[command.worker_id], reserved_gpus=command.gpus)
+        if len(command.gpus) == 1:
+            spec = msgspec.structs.replace(spec, gpu=command.gpus[0])
+        self._specs[command.worker_id] = spec
+        self._do(self._start(spec))
+
+    def refuse(self, command: RefuseSpawn) -> None:
+        """See `swarmesh.queen.driver.Effects.refuse_spawn`."""
+        self._refusals[command.worker_id] = command.error
+
+    async def _on_offer(self, request: SpawnRequest) -> ModelOnOffer:
+        if request.class_path:
+            return ModelOnOffer(None)
+        cell = self._catalog.get(request.modelcell)
+        return ModelOnOffer(cell, await self._header(cell) if cell.kind is ModelKind.GGUF else None)
+
+    async def _header(self, cell: Modelcell) -> GgufHeader:
+        path = Path(cell.target)
+        if not self._hosts.others() or await asyncio.to_thread(path.exists):
+            return read_model(path)  # Says what is wrong with a file that is not there.
+        return await self._models.header(cell.name)
+
+    async def _plan(self, request: SpawnRequest, model: ModelOnOffer, host: str) -> Plan:
+        self._hosts.must_take_workers(host)
+        facts = await self._hosts.probe(host)
+        worker_id = self._new_id()
+        if host == LOCAL_HOST and model.header is not None:
+            model = msgspec.structs.replace(model, path=str(model.header.path))
+        key = self._keys.worker_key(host, worker_id)
+        return plan_worker(request, model, facts, self._settings, worker_id=worker_id, host=host, key=key)
+
+    async def _plan_anywhere(self, request: SpawnRequest, model: ModelOnOffer) -> Plan:
+        names = self._hosts.taking_workers()
+        outcomes = await asyncio.gather(*(self._plan(request, model, name) for name in names), return_exceptions=True)
+        plans: dict[str, Plan] = {}
+        why_not: dict[str, str] = {}
+        for name, outcome in zip(names, outcomes, strict=True):
+            if isinstance(outcome, Plan):
+                plans[name] = outcome
+            elif isinstance(outcome, SwarmeshError):
+                why_not[name] = outcome.message
+            else:
+                raise outcome
+        there = await self._models.holders(request.modelcell, list(plans)) if model.header is not None else set(plans)
+        placement = choose_host([self._candidate(name, plan, file_there=name in there) for name, plan in plans.items()])
+        log.info("placed", modelcell=request.modelcell, choice=placement.choice, reasons=placement.reasons)
+        if placement.choice is None:
+            raise _nowhere(request.modelcell, {**why_not, **placement.vetoes})
+        return plans[placement.choice]
+
+    def _candidate(self, name: str, plan: Plan, *, file_there: bool) -> HostCandidate:
+        labels = {f"gpu {gpu}" for gpu in plan.gpus} or {"ram"}
+        return HostCandidate(
+            host=HostName(name),
+            need_mib=plan.need_mib,
+            pools=tuple(pool for pool in self._hosts.free(name) if pool.label in labels),
+            offered=plan.offered,
+            file_there=file_there,
+            proximity=self._hosts.proximity(name),
+            workers=sum(worker.host == name for worker in self._driver.swarm.fleet),
+        )
+
+    async def _start(self, spec: WorkerSpec) -> None:
+        worker_id = WorkerId(spec.rustbee_id)
+        try:
+            if spec.engine in LLAMA_ENGINES and not spec.model_path:
+                spec = await self._with_file(spec)
+            await self._hosts.get(spec.host).spawn(spec)
+        except SwarmeshError as error:
+            self._failed(worker_id, error.code, error.message)
+        except OSError as error:
+            self._failed(worker_id, "spawn_failed", f"the agent of {worker_id} did not start: {error}")
+        else:
+            assert self.watcher is not None, "wired before the first event"
+            self.watcher.started(worker_id)
+        finally:
+            self._progress.pop(worker_id, None)
+
+    async def _with_file(self, spec: WorkerSpec) -> WorkerSpec:
+        worker_id = WorkerId(spec.rustbee_id)
+        renewing = asyncio.create_task(self._renew(worker_id))
+        try:
+            path = await self._models.ensure(spec.modelcell, spec.host, lambda step: self._note(worker_id, step))
+        finally:
+            renewing.cancel()
+        spec = msgspec.structs.replace(spec, model_path=path)
+        self._specs[worker_id] = spec
+        return spec
+
+    async def _renew(self, worker_id: WorkerId) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL_S)
+            self._driver.post(SpawnProgressed(worker_id))
+
+    def _note(self, worker_id: WorkerId, step: Step) -> None:
+        self._progress[worker_id] = step
+
+    def _failed(self, worker_id: WorkerId, code: str, message: str) -> None:
+        assert self.watcher is not None, "wired before the first event"
+        self.watcher.start_failed(worker_id, code, message)
+
+    def _new_id(self) -> WorkerId:
+        while True:
+            worker_id = WorkerId(f"rustbee-{secrets.token_hex(2)}")
+            if worker_id not in self._driver.swarm.fleet and worker_id not in self._specs:
+                return worker_id
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _nowhere(modelcell: str, reasons: dict[str, str]) -> NotEnoughMemoryError:
+    said = "; ".join(f"{host}: {reason}" for host, reason in reasons.items()) or "no host is connected"
+    return NotEnoughMemoryError(f"no host takes a rustbee of {modelcell!r}: {said}")

@@ -1,0 +1,5 @@
+"""``python -m swarmesh.remote``."""
+
+from swarmesh.remote.connection import main
+
+main()

@@ -1,0 +1,162 @@
+"""What breaks between the queen and her hosts: streams go on, workers are found again, copies are not begun anew."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from bench.reliability.chat import Chat
+from bench.reliability.question import Question
+from bench.reliability.recital import SONG
+from bench.reliability.sight import Sight, difference
+
+from fault_proxy import CUT, GOOD, HALF_OPEN, Faults, Trickle
+from host_swarm import ADD_TIMEOUT_S, SWARMESH_DIR, Trio, in_background
+from swarmesh.models.demo import DEMO_GGUF
+
+GAP_S_MAX = 6.0
+BACK_S_MAX = 15.0
+ADOPTED_S_MAX = 5.0
+CUT_AT = 60
+PACED = ("--type", "python", "--modelcell", "paced", "--class", "fake:tokens=400,tokens_per_s=50", "--slots", "4")
+STORY = Question("paced", "What did the bees do all night?")
+COPY_PACE = Trickle(bytes_at_once=16_384, interval_ms=20)
+
+
+@pytest.fixture(autouse=True)
+def whole(trio: Trio) -> None:
+    trio.whole()
+
+
+@pytest.fixture
+def chat(trio: Trio) -> Iterator[Chat]:
+    with closing(Chat(f"{trio.swarm.url}/v1", trio.swarm.key)) as surface:
+        yield surface
+
+
+@pytest.fixture
+def paced(trio: Trio) -> Iterator[dict[str, str]]:
+    """A slow model on the last two hosts: which rustbee is on which."""
+    bees = {trio.swarm.spawn(host, *PACED)["rustbee_id"]: host for host in ("bee-2", "bee-3")}
+    yield bees
+    trio.whole()
+    for rustbee_id in bees:
+        trio.swarm.run("rustbees", "stop", rustbee_id, "--grace", "0", check=False)
+
+
+def test_a_cut_link_in_the_middle_of_the_recital(trio: Trio, chat: Chat) -> None:
+    unbroken = chat.ask(SONG)
+    assert unbroken.whole, unbroken.error
+    before = trio.swarm.engines()
+    cut: list[float] = []
+
+    def pull(sight: Sight) -> None:
+        if sight.count == CUT_AT:
+            trio.machines[before[sight.rustbee_id][0]].cut()
+            cut.append(time.monotonic())
+
+    sight = chat.ask(SONG, pull)
+    host = before[sight.rustbee_id][0]
+    silence = sight.silence(cut[0])
+    print(f"{host} cut at token {CUT_AT}: {silence}")  # Shown with pytest -s.
+    differs = difference(sight, unbroken)
+    assert differs.identical, (sight.error, differs)
+    assert differs.usage_equal
+    assert silence is not None
+    assert silence.gap_ms <= 1000 * GAP_S_MAX
+    trio.swarm.until(lambda: sight.rustbee_id not in trio.swarm.healthy(), what="it is known to be away")
+    mended_s = time.monotonic()
+    trio.machines[host].mend()
+    trio.swarm.until(lambda: trio.swarm.engines() == before, timeout_s=BACK_S_MAX, what="the same engine serves again")
+    print(f"healthy {time.monotonic() - mended_s:.1f} s after the link came back")
+
+
+@pytest.mark.parametrize("fault", [CUT, HALF_OPEN, None], ids=["cut", "half open", "reset"])
+def test_a_bad_wire_in_the_middle_of_a_slow_stream(
+    trio: Trio, chat: Chat, paced: dict[str, str], fault: Faults | None
+) -> None:
+    unbroken = chat.ask(STORY)
+    assert unbroken.whole, unbroken.error
+    before = trio.swarm.engines()
+    sight = Sight()
+    reader = stream_from(trio, chat, paced, sight)
+    struck_s = time.monotonic()
+    if fault is None:
+        trio.proxy.drop()
+    else:
+        trio.proxy.faults = fault
+    reader.join()
+    silence = sight.silence(struck_s)
+    print(f"{silence}")  # Shown with pytest -s.
+    differs = difference(sight, unbroken)
+    assert differs.identical, (sight.error, differs)
+    assert silence is not None
+    assert silence.gap_ms <= 1000 * GAP_S_MAX
+    trio.proxy.faults = GOOD
+    trio.swarm.until(lambda: trio.swarm.engines() == before, timeout_s=BACK_S_MAX, what="the same engines serve again")
+
+
+def stream_from(trio: Trio, chat: Chat, paced: dict[str, str], sight: Sight) -> threading.Thread:
+    """Begin to read a slow stream that comes from the host behind the proxy; the other one is asked to stand aside."""
+    (other,) = (host for host in paced.values() if host != trio.slow)
+    trio.swarm.run("hosts", "drain", other)
+    trio.swarm.until(lambda: not [row for row in trio.swarm.rustbees() if row["host"] == other], what="it is empty")
+    reader = threading.Thread(target=chat.ask, args=(STORY,), kwargs={"sight": sight})
+    reader.start()
+    trio.swarm.until(lambda: sight.count > CUT_AT, what="a stream under way")
+    return reader
+
+
+def test_kill_9_of_the_queen(trio: Trio) -> None:
+    before = trio.swarm.engines()
+    assert {host for host, _ in before.values()} == set(trio.machines)
+    trio.swarm.kill_queen()
+    started_s = time.monotonic()
+    trio.swarm.start()
+    trio.swarm.until(lambda: trio.swarm.engines() == before, what="all of them are adopted")
+    took_s = time.monotonic() - started_s
+    print(f"{len(before)} rustbees on three hosts adopted {took_s:.1f} s after the start of the queen")
+    assert took_s <= ADOPTED_S_MAX
+    assert len(trio.swarm.rustbees()) == len(before)
+
+
+def test_a_host_that_was_switched_off_comes_back(trio: Trio) -> None:
+    machine = trio.machines["bee-1"]
+    machine.power_off()
+    row = trio.swarm.host_until("bee-1", "unreachable")
+    assert row["error"]["code"]
+    assert trio.swarm.hosts()["bee-1"]["error"]
+    refused = trio.swarm.run("spawn", "rustbee", "--host", "bee-1", "--modelcell", "demo", check=False)
+    assert refused.returncode != 0
+    machine.power_on()
+    trio.swarm.host_until("bee-1", "connected", timeout_s=BACK_S_MAX)
+    trio.swarm.until(lambda: trio.demo_on("bee-1") is None, what="its rustbee has died with it")
+    assert trio.swarm.spawn("bee-1")["status"] == "healthy"
+
+
+def test_an_interrupted_copy_goes_on_where_it_was(trio: Trio, tmp_path: Path) -> None:
+    content = DEMO_GGUF.read_bytes() + b"\0\0"
+    file = tmp_path / "interrupted.gguf"
+    file.write_bytes(content)
+    trio.swarm.run("models", "add", str(file), "--name", "interrupted")
+    copy = ("models", "copy", "interrupted", "--to", trio.slow, "--json")
+    trio.proxy.faults = Faults(trickle=COPY_PACE)
+    up = trio.proxy.traffic.bytes_up
+    with in_background(trio.swarm, *copy) as done:
+        trio.swarm.until(lambda: trio.proxy.traffic.bytes_up > up + len(content) // 2, what="half of it is there")
+        trio.proxy.faults = CUT
+        trio.swarm.host_until(trio.slow, "unreachable")
+        trio.proxy.faults = GOOD
+        trio.swarm.host_until(trio.slow, "connected")
+    print(f"the interrupted copy ended with {done[0].returncode}: {done[0].stderr[-300:]}")
+    copied = trio.swarm.json(*copy[:-1], timeout_s=ADD_TIMEOUT_S)
+    sent = trio.proxy.traffic.bytes_up - up
+    print(f"{sent:,} bytes in all for {len(content):,}, {copied['sent_bytes']:,} of them by the second copy")
+    (there,) = trio.machines[trio.slow].host_dir.glob(f"{SWARMESH_DIR}/hives/*/models/**/interrupted*.gguf")
+    assert there.read_bytes() == content
+    assert copied["sent_bytes"] < len(content)
+    assert sent < 1.5 * len(content), "half of it was not sent twice"
