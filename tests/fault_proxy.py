@@ -191,6 +191,7 @@ class FaultProxy:
                     writer.write_eof()
                     return
                 await self._write(way, chunk, writer)
+                on_the_way.task_done()
         except OSError:
             writer.transport.abort()  # Whoever should have had this is gone; the other way finds out by itself.
         finally:
@@ -204,6 +205,8 @@ class FaultProxy:
             except OSError:
                 chunk = b""
             await on_the_way.put((asyncio.get_running_loop().time() + self._faults.delay_ms / 1000, chunk))
+            if not self._faults.delay_ms:
+                await on_the_way.join()  # A wire that is not long holds nothing.
 
     async def _write(self, way: Way, chunk: bytes, writer: asyncio.StreamWriter) -> None:
         while chunk:

@@ -48,22 +48,32 @@ NETWORK: Final = ipaddress.IPv4Network("10.224.0.0/11")
 """Every machine has four addresses of it: as many pairs as processes of a test run are likely to need at a time."""
 MACHINES_MAX: Final = 64
 """Of one process; later ones get the names and addresses of the first again, which are gone by then."""
+DISK_MIB: Final = 4_096
+"""No memory is taken for what is not written."""
 START_TIMEOUT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 3
 COMMAND_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.01
 HOME: Final = pwd.getpwuid(os.getuid()).pw_dir
 
+DISK: Final = """
+set -e
+mount -t tmpfs -o mode=700,size="${2}m" tmpfs "$1"
+echo up
+exec sleep infinity
+"""
+"""Run by the keeper of a machine's network and disk, which are there while the machine is off. A disk in memory is not
+slowed down by other tests, and takes no time to throw away."""
+
 BOOT: Final = """
 set -e
-machine=$1 name=$2 home=$3 disk_mib=$4 pythons=$5; shift 5
-mount --bind "$machine" /run
+machine=$1 name=$2 home=$3 pythons=$4; shift 4
+mount --rbind "$machine" /run
 mkdir -p /run/sshd
 mount --bind /run/etc /etc/ssh
 mount --bind /run/shadow /etc/shadow
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-if [ "$disk_mib" -gt 0 ]; then mount -t tmpfs -o mode=700,size="${disk_mib}m" tmpfs "$home"
-else mount --bind /run/home "$home"; fi
+mount --bind /run/home "$home"
 if [ "$pythons" = hidden ]; then
   for python in /usr/bin/python3* /usr/local/bin/python3* /opt/homebrew/bin/python3*; do
     if [ -f "$python" ]; then mount --bind /run/nothing "$(readlink -f "$python")"; fi
@@ -114,7 +124,7 @@ class Machine:
         *,
         password_only: bool = False,
         without_python: bool = False,
-        disk_mib: int = 0,
+        disk_mib: int = DISK_MIB,
         machine: str = "",
     ) -> None:
         number = next(_numbers) % MACHINES_MAX
@@ -124,17 +134,18 @@ class Machine:
         self.name = f"machine-{number}"
         self.identity = identity
         self._directory = directory
-        self._disk_mib, self._without_python, self._machine = disk_mib, without_python, machine
+        self._without_python, self._machine = without_python, machine
         self._cable = f"sm{os.getpid():x}n{number}"
         self._process: subprocess.Popen[str] | None = None
         self._make_files(password_only=password_only)
-        self._network = self._make_network()
-        self._in_network = ["nsenter", f"--net=/proc/{self._network.pid}/ns/net"]
+        self._keeper = self._make_keeper(disk_mib)
+        self._in_network = ["nsenter", f"--net=/proc/{self._keeper.pid}/ns/net"]
+        self._within = [*self._in_network, f"--mount=/proc/{self._keeper.pid}/ns/mnt"]
 
     @property
     def host_dir(self) -> Path:
-        """The login user's home there, as it is seen from here; one of limited size only while the machine is on."""
-        return Path(f"/proc/{self.pid}/root{HOME}") if self._disk_mib else self._directory / "home"
+        """The login user's home there, as it is seen from here."""
+        return Path(f"/proc/{self._keeper.pid}/root{self._directory}/home")
 
     @property
     def pid(self) -> int:
@@ -145,11 +156,11 @@ class Machine:
     def power_on(self) -> None:
         """Start it with what is on its disk; returns when its sshd takes connections."""
         assert self._process is None, "it is on"
-        boot = ["bash", "-c", BOOT, "boot", str(self._directory), self.name, HOME, str(self._disk_mib)]
+        boot = ["bash", "-c", BOOT, "boot", str(self._directory), self.name, HOME]
         boot += ["hidden" if self._without_python else "seen", *self._sshd()]
         namespaces = ["--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--kill-child"]
         self._process = subprocess.Popen(
-            [*self._in_network, *ENDS_WITH_US, "unshare", *namespaces, "--propagation", "private", *boot],
+            [*self._within, *ENDS_WITH_US, "unshare", *namespaces, "--propagation", "private", *boot],
             env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"},
             start_new_session=True,
             text=True,
@@ -175,8 +186,8 @@ class Machine:
         """Switch it off for good."""
         with suppress(MachineError):  # It has no cable yet.
             self.power_off()
-        self._network.kill()
-        self._network.wait()
+        self._keeper.kill()
+        self._keeper.communicate()
         # The cable goes with the network, but only when the kernel gets round to it.
         _quietly("ip", "link", "delete", self._cable)
 
@@ -243,7 +254,6 @@ class Machine:
         etc = self._directory / "etc"
         for path in (self._directory / "home", self._directory / "tmp", etc):
             path.mkdir(parents=True)
-        (self._directory / "home").chmod(0o700)
         (self._directory / "tmp").chmod(0o1777)
         (self._directory / "nothing").touch()
         # Nobody's password is right, and nobody is locked out for that.
@@ -258,19 +268,24 @@ class Machine:
         under = ["setarch", self._machine] if self._machine else []
         return [*under, str(_program("sshd")), "-D", "-e"]
 
-    def _make_network(self) -> subprocess.Popen[bytes]:
-        """Somebody who does nothing keeps it, so that it is there while the machine is off."""
-        keeper = subprocess.Popen([*ENDS_WITH_US, "unshare", "--net", "sleep", "infinity"], start_new_session=True)
-        deadline_s = time.monotonic() + START_TIMEOUT_S
-        while Path(f"/proc/{keeper.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
-            if keeper.poll() is not None or time.monotonic() > deadline_s:
-                raise MachineError(f"{self.name} gets no network")
-            time.sleep(POLL_S)
+    def _make_keeper(self, disk_mib: int) -> subprocess.Popen[str]:
+        """Somebody who does nothing, and has the machine's network and disk."""
+        script = ["sh", "-c", DISK, "disk", str(self._directory / "home"), str(disk_mib)]
+        keeper = subprocess.Popen(
+            [*ENDS_WITH_US, "unshare", "--net", "--mount", "--propagation", "private", *script],
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert keeper.stdout is not None, "asked for"
+        if keeper.stdout.readline() != "up\n":
+            raise MachineError(f"{self.name} gets no network and disk: {keeper.communicate()[1].strip()}")
         return keeper
 
     def lay_cable(self) -> None:
         """Connect it with this machine; once."""
-        _run("ip", "link", "add", self._cable, "type", "veth", "peer", "name", "cable", "netns", str(self._network.pid))
+        _run("ip", "link", "add", self._cable, "type", "veth", "peer", "name", "cable", "netns", str(self._keeper.pid))
         _run("ip", "address", "add", f"{self.here}/30", "dev", self._cable)
         _run("ip", "link", "set", self._cable, "up")
         _run(*self._in_network, "ip", "link", "set", "lo", "up")

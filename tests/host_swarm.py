@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, Final
 
-from fault_proxy import FaultProxy, fault_proxy
+from fault_proxy import GOOD, FaultProxy, fault_proxy
 from host_bed import Machine, host_bed, without_own_ssh_settings
 from swarm_rig import Swarm, is_alive
 
@@ -61,16 +61,17 @@ class HostSwarm(Swarm):
         return self.run(*words, check=check, timeout_s=ADD_TIMEOUT_S)
 
     def hosts(self) -> dict[str, dict[str, Any]]:
-        """``hosts list`` by name, without this machine."""
-        return {row["name"]: row for row in self.json("hosts", "list") if row["status"] != "local"}
+        """What ``hosts list`` shows, by name, without this machine."""
+        with self.http() as client:
+            rows = client.get("/v2/swarmesh/hosts").json()["hosts"]
+        return {row["name"]: row for row in rows if row["status"] != "local"}
 
     def host_until(self, name: str, status: str, *, timeout_s: float = 30.0) -> dict[str, Any]:
         """Wait until a host is connected, or not; its row."""
 
         def look() -> dict[str, Any] | None:
-            with self.http() as client:
-                rows = client.get("/v2/swarmesh/hosts").json()["hosts"]
-            return next((row for row in rows if row["name"] == name and row["status"] == status), None)
+            row = self.hosts()[name]
+            return row if row["status"] == status else None
 
         found: dict[str, Any] = self.until(look, timeout_s=timeout_s, what=f"{name} is {status}")
         return found
@@ -116,11 +117,11 @@ class Trio:
 
     def whole(self) -> None:
         """See to it that every host is connected and has its healthy demo rustbee, whatever a test did to them."""
-        self.proxy.faults = type(self.proxy.faults)()
+        self.proxy.faults = GOOD
         for name, machine in self.machines.items():
             machine.mend()
-            self.swarm.host_until(name, "connected")
-            self.swarm.run("hosts", "drain", name, "--resume")
+            if self.swarm.host_until(name, "connected")["draining"]:
+                self.swarm.run("hosts", "drain", name, "--resume")
         for name in self.machines:
             if not self.demo_on(name):
                 self.swarm.spawn(name)
@@ -149,8 +150,8 @@ def three_machines(home: Path) -> Iterator[Trio]:
     with host_swarm(home) as (swarm, bed):
         machines = {f"bee-{number}": bed.machine() for number in (1, 2, 3)}
         with fault_proxy(machines["bee-3"].address) as proxy:
-            places = {name: (machine.address, 22) for name, machine in machines.items()}
-            places["bee-3"] = ("127.0.0.1", proxy.port)
+            places: dict[str, tuple[str, ...]] = {name: (machine.address,) for name, machine in machines.items()}
+            places["bee-3"] = ("127.0.0.1", "--port", str(proxy.port))
             with ThreadPoolExecutor() as threads:
                 added_s = dict(
                     zip(places, threads.map(lambda name: _added(swarm, name, *places[name]), places), strict=True)
@@ -178,9 +179,9 @@ def error_of(done: CompletedProcess[str]) -> dict[str, Any]:
     return error
 
 
-def _added(swarm: HostSwarm, name: str, address: str, port: int) -> float:
+def _added(swarm: HostSwarm, name: str, address: str, *options: str) -> float:
     started_s = time.monotonic()
-    swarm.add(address, name, "--port", str(port))
+    swarm.add(address, name, *options)
     return time.monotonic() - started_s
 
 

@@ -18,22 +18,11 @@ from swarmesh.config.home import Home
 from swarmesh.hosts.remote_process import RemoteProcess
 from swarmesh.hosts.session_client import SessionClient
 from swarmesh.net.server import HttpServer
-from swarmesh.wire.errors import ErrorBody
 from swarmesh.wire.session import LINE_BYTES_MAX, Opening, Purpose
 
 HIVE = "0123456789ab"
 SECRET = "5e" * 32
 MAIN = "from swarmesh.remote.connection import main\nmain({limits})\n"
-
-
-class Answer(msgspec.Struct, kw_only=True):
-    """One line of a session after its hello."""
-
-    id: int
-    result: msgspec.Raw = msgspec.Raw()
-    error: ErrorBody | None = None
-    status: int = 0
-    progress: msgspec.Raw = msgspec.Raw()
 
 
 def opening(purpose: Purpose = Purpose.SESSION, **fields: Any) -> Opening:

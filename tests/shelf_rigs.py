@@ -88,6 +88,7 @@ class FakeCaller:
         self.openings: list[Opening] = []
         self.offsets: list[int] = []
         self.moved_bytes = 0
+        self.opened = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -109,6 +110,7 @@ class FakeCaller:
 
     async def open_transfer(self, opening: Opening) -> Transfer:
         self.openings.append(opening)
+        self.opened.set()
         return FakeTransfer(self, opening, self.cuts.pop(0) if self.cuts else None)
 
     def _decoded(self, value: object) -> ModelFiles:
@@ -145,22 +147,6 @@ class FakeTransfer:
         if self._cut_bytes == 0:
             raise ConnectionResetError("reset")
 
-    async def close(self) -> int:
-        for file in (self._outgoing, self._incoming):
-            if file is not None:
-                await file.aclose()
-        return 0
-
-    def kill(self) -> None:
-        pass
-
-    async def bytes(self, size_max: int) -> bytes:
-        await self._caller.gate.wait()
-        assert self._outgoing is not None
-        data = self._cut(await self._outgoing.read())
-        self._caller.moved_bytes += len(data)
-        return data
-
     async def _answer(self, wanted: object) -> object:
         opening, shelf = self._opening, self._caller.shelf
         if self._cut_bytes == 0:
@@ -184,6 +170,22 @@ class FakeTransfer:
             return data
         data = data[: self._cut_bytes]
         self._cut_bytes -= len(data)
+        return data
+
+    async def close(self) -> int:
+        for file in (self._outgoing, self._incoming):
+            if file is not None:
+                await file.aclose()
+        return 0
+
+    def kill(self) -> None:
+        pass
+
+    async def bytes(self, size_max: int) -> bytes:
+        await self._caller.gate.wait()
+        assert self._outgoing is not None
+        data = self._cut(await self._outgoing.read())
+        self._caller.moved_bytes += len(data)
         return data
 
 

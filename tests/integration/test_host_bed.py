@@ -142,7 +142,7 @@ def test_nothing_is_left_after_a_failed_test(bed: Bed) -> None:
     def fail() -> None:
         with machines(2) as made:
             pids.extend(machine.pid for machine in made)
-            directories.extend(machine.host_dir.parent for machine in made)
+            directories.extend(machine.host_dir for machine in made)
             assert len(cables(os.getpid())) == len(before) + 2
             raise ZeroDivisionError
 

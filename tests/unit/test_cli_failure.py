@@ -24,6 +24,15 @@ COMMANDS_THAT_ASK = [
     ["nectarflow", "show", "job-1"],
     ["nectarflow", "list"],
     ["nectarflow", "cancel", "job-1"],
+    ["hosts", "list"],
+    ["hosts", "show", "mac"],
+    ["hosts", "add", "mac"],
+    ["hosts", "remove", "mac"],
+    ["hosts", "drain", "mac"],
+    ["hosts", "doctor", "mac"],
+    ["models", "fit", "qwen"],
+    ["models", "copy", "qwen", "--to", "mac"],
+    ["models", "scan", "--all-hosts"],
     ["honeytokens", "collect", "--job-id", "job-1"],
     ["honeytokens", "collect", "--job-id", "job-1", "--follow"],
 ]
@@ -77,6 +86,14 @@ def test_json_errors_go_to_stderr_as_the_envelope(shell: Shell) -> None:
         (["spawn", "rustbee", "--modelcell", "a", "--url", "http://x", "--class", "m:C"], "do not go together"),
         (["spawn", "rustbee", "--modelcell", "a", "--url", "http://x", "--api-key-env", "NOT_THERE"], "NOT_THERE"),
         (["rustbee", "spawn", "openai", "--modelcell", "a"], "adopted by the queennode"),
+        (["hosts", "add"], "Missing argument"),
+        (["hosts", "add", "mac", "--port", "ssh"], "'--port'"),
+        (["hosts", "add", "-oProxyCommand=true"], "No such option"),
+        (["models", "copy", "qwen"], "Missing option '--to'"),
+        (["models", "fit", "qwen", "--slots", "0"], "'--slots'"),
+        (["models", "scan", "--host", "mac", "--all-hosts"], "stand alone"),
+        (["models", "scan", "/models", "--host", "mac"], "stand alone"),
+        (["models", "scan", "--dry-run", "--all-hosts"], "stand alone"),
         (["honeytokens", "collect"], "Missing option '--job-id'"),
         (["rustbees", "lsit"], "Did you mean 'list'?"),
         (["rustbeees"], "Did you mean 'rustbees'"),
@@ -93,7 +110,9 @@ def test_usage_errors_are_exit_2(shell: Shell, command: list[str], words: str) -
     assert shell.queen.seen == []
 
 
-@pytest.mark.parametrize("command", [[], ["nectarflow"], ["spawn"], ["honeytokens"], ["waggle"], ["rustbee"]])
+@pytest.mark.parametrize(
+    "command", [[], ["nectarflow"], ["spawn"], ["honeytokens"], ["waggle"], ["rustbee"], ["hosts"]]
+)
 def test_a_noun_alone_shows_its_commands_and_is_exit_2(shell: Shell, command: list[str]) -> None:
     result = shell.run(*command)
     assert result.code == 2

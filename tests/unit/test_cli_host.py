@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from cli_shell import Shell, shell_at
-from fake_queen import rustbee
 from swarmesh.cli import rustbee as rustbee_module
 from swarmesh.config.home import Home, QueenFile, write_private
 from swarmesh.hosts.host import HostFacts, SpawnedAgent
@@ -20,11 +19,31 @@ from swarmesh.hosts.local import LocalHost
 from swarmesh.hosts.process_identity import identify
 from swarmesh.wire.spec import WorkerSpec
 
+AGENT = """
+import http.server, json, socketserver, sys
+spec = json.load(sys.stdin)
+class Health(http.server.BaseHTTPRequestHandler):
+    looks = 0
+    def do_GET(self):
+        Health.looks += 1
+        asked = (self.path, self.headers["authorization"])
+        healthy = Health.looks > 2 and asked == ("/health", "Bearer " + spec["key"])
+        body = json.dumps({"status": "healthy" if healthy else "starting"}).encode()
+        self.send_response(200 if healthy else 503)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words):
+        pass
+socketserver.UnixStreamServer(spec["socket_path"], Health).serve_forever()
+"""
+"""Says that it is healthy when it is asked for the third time, with the right key."""
 
-class HostOfSleepers(LocalHost):
-    """The real host, but for the agent's program: what it starts only waits, or ends at once."""
 
-    program = "import signal; signal.pause()"
+class HostOfStandIns(LocalHost):
+    """The real host, but for the agent's program: what it starts only tells its health, or ends at once."""
+
+    program = AGENT
     total_mib = 100_000
 
     async def probe(self) -> HostFacts:
@@ -37,10 +56,10 @@ class HostOfSleepers(LocalHost):
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
-    hosts: list[HostOfSleepers] = []
+    hosts: list[HostOfStandIns] = []
 
-    def host(home: Home) -> HostOfSleepers:
-        hosts.append(HostOfSleepers(home))
+    def host(home: Home) -> HostOfStandIns:
+        hosts.append(HostOfStandIns(home))
         return hosts[-1]
 
     monkeypatch.setattr(rustbee_module, "LocalHost", host)
@@ -51,9 +70,9 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         child.wait()
 
 
-def queen_runs(shell: Shell) -> None:
+def queen_runs(shell: Shell, url: str = "") -> None:
     me = psutil.Process()
-    note = QueenFile(shell.queen.url, me.pid, me.create_time(), "0.1.0")
+    note = QueenFile(url or shell.queen.url, me.pid, me.create_time(), "0.1.0")
     shell.home.mkdir(exist_ok=True)
     write_private(shell.home / "queen.json", msgspec.json.encode(note))
 
@@ -62,9 +81,9 @@ def queen_runs(shell: Shell) -> None:
 def test_spawn_list_stop(shell: Shell, program: str) -> None:
     spawned = shell.run("rustbee", "spawn", "cpu", "--modelcell", "demo", "--json", program=program)
     assert spawned.code == 0
-    assert "no queennode runs here" in spawned.err
+    assert "no queennode is there now" in spawned.err
     rustbee_id, pid = spawned.json["rustbee_id"], spawned.json["pid"]
-    assert spawned.json["status"] == "starting"
+    assert spawned.json["status"] == "healthy"
     (listed,) = shell.run("rustbee", "list", "--json", program=program).json
     assert (listed["rustbee_id"], listed["modelcell"], listed["pid"]) == (rustbee_id, "demo", pid)
     table = shell.run("rustbee", "list", program=program).out.splitlines()
@@ -76,25 +95,55 @@ def test_spawn_list_stop(shell: Shell, program: str) -> None:
     assert (empty.code, empty.out) == (0, "")
 
 
-def test_spawn_waits_until_the_queen_knows_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spawn_asks_the_agent_and_no_queen(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     queen_runs(shell)
     spawned: list[WorkerSpec] = []
 
-    async def spawn(self: HostOfSleepers, spec: WorkerSpec) -> SpawnedAgent:
+    async def spawn(self: HostOfStandIns, spec: WorkerSpec) -> SpawnedAgent:
         spawned.append(spec)
-        shell.queen.rustbees[spec.rustbee_id] = rustbee(spec.rustbee_id, status="starting")
         return await LocalHost.spawn(self, spec)
 
-    monkeypatch.setattr(HostOfSleepers, "spawn", spawn)
+    monkeypatch.setattr(HostOfStandIns, "spawn", spawn)
     result = shell.run("rustbee", "spawn", "cpu", "--modelcell", "demo", "--slots", "2", "--context", "512")
-    assert result.code == 0
+    assert (result.code, result.err) == (0, "")
     assert f"{spawned[0].rustbee_id} is healthy, pid " in result.out
     assert (spawned[0].slots, spawned[0].context_tokens, spawned[0].backend) == (2, 512, "cpu")
+    assert shell.queen.seen == []
+
+
+def test_on_a_host_that_is_lent_there_is_neither_a_port_nor_an_admin_key(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SWARMESH_URL", "SWARMESH_API_KEY"):
+        monkeypatch.delenv(name)
+    queen_runs(shell, "unix:/home/bee/.swarmesh/hives/1/run/queen-1.sock")
+    result = shell.run("rustbee", "spawn", "cpu", "--modelcell", "demo", "--json")
+    assert (result.code, result.err, result.json["status"]) == (0, "", "healthy")
+    assert shell.run("rustbee", "stop", result.json["rustbee_id"], "--grace", "5").code == 0
+    for command in (["rustbees", "list"], ["down", "--all"], ["queennode", "stop"], ["queennode", "start"], ["up"]):
+        refused = shell.run(*command)
+        assert refused.code == 3, command
+        assert "belongs to a queennode on another machine" in refused.err
+        assert "Give this command on her machine" in refused.err
+
+
+def test_spawn_need_not_wait(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HostOfStandIns, "program", "import signal; signal.pause()")
+    result = shell.run("rustbee", "spawn", "cpu", "--modelcell", "demo", "--no-wait", "--json")
+    assert (result.code, result.json["status"]) == (0, "starting")
+
+
+def test_an_agent_that_never_gets_healthy(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HostOfStandIns, "program", "import signal; signal.pause()")
+    monkeypatch.setattr(rustbee_module, "LOAD_WAIT_S_MAX", 0.0)
+    result = shell.run("rustbee", "spawn", "cpu", "--modelcell", "demo")
+    assert result.code == 1
+    assert "error: still not healthy after" in result.err
+    assert "'swarmesh rustbee stop rustbee-" in result.err
 
 
 def test_an_agent_that_ends_while_starting(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    queen_runs(shell)
-    monkeypatch.setattr(HostOfSleepers, "program", "import sys; sys.stdin.read(); print('no such engine')")
+    monkeypatch.setattr(HostOfStandIns, "program", "import sys; sys.stdin.read(); print('no such engine')")
     result = shell.run("rustbee", "spawn", "cpu", "--modelcell", "demo")
     assert result.code == 1
     assert "ended while it was starting" in result.err
@@ -102,7 +151,7 @@ def test_an_agent_that_ends_while_starting(shell: Shell, monkeypatch: pytest.Mon
 
 
 def test_a_model_that_does_not_fit(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HostOfSleepers, "total_mib", 3)
+    monkeypatch.setattr(HostOfStandIns, "total_mib", 3)
     result = shell.run("rustbee", "spawn", "cpu", "--modelcell", "demo")
     assert result.code == 1
     assert "this host has 3 MiB available of 3 MiB" in result.err

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pty
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -58,7 +61,8 @@ def test_spawn_no_wait(shell: Shell) -> None:
 
 def test_spawn_passes_its_options_on(shell: Shell) -> None:
     options = ["--host", "mac", "--gpu", "1", "--cellalloc", "512", "--slots", "2", "--context", "1024"]
-    assert shell.run("spawn", "rustbee", "--type", "cuda", "--modelcell", "qwen", *options).code == 0
+    result = shell.run("spawn", "rustbee", "--type", "cuda", "--modelcell", "qwen", *options)
+    assert (result.code, result.out) == (0, "rustbee-1 is healthy on mac\n")
     assert shell.queen.seen[0].body == {
         "type": "cuda",
         "modelcell": "qwen",
@@ -93,6 +97,52 @@ def test_a_rustbee_that_never_gets_ready(shell: Shell, monkeypatch: pytest.Monke
     assert "error: still not healthy after" in result.err
 
 
+def fast_clock() -> SimpleNamespace:
+    """Each look at it takes 200 seconds."""
+    clock_s = itertools.count(step=200.0)
+    return SimpleNamespace(monotonic=lambda: next(clock_s), sleep=lambda _s: None)
+
+
+def copying(done_bytes: int, total_bytes: int = 8 * 1048576) -> dict[str, Any]:
+    step = {"step": "copy", "state": "running", "text": "copying demo to mac"}
+    return {**step, "done_bytes": done_bytes, "total_bytes": total_bytes}
+
+
+def test_a_copy_that_moves_on_is_waited_for_however_long_it_takes(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "time", fast_clock())
+    shell.queen.loading = 40
+    shell.queen.progress = [copying(done) for done in range(38)]
+    result = shell.run("spawn", "rustbee", "--modelcell", "demo", "--host", "mac")
+    assert result.code == 0
+    assert result.err.splitlines().count("copying demo to mac") == 1
+
+
+def test_a_copy_that_stands_still_is_not(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "time", fast_clock())
+    shell.queen.loading = 40
+    shell.queen.progress = [copying(5)] * 38
+    result = shell.run("spawn", "rustbee", "--modelcell", "demo", "--host", "mac")
+    assert result.code == 1
+    assert "still not healthy after" in result.err
+
+
+def test_a_copy_is_shown_on_a_terminal(shell: Shell) -> None:
+    shell.queen.loading = 4
+    shell.queen.progress = [copying(2 * 1048576)] * 3
+    ours, theirs = pty.openpty()
+    try:
+        with shell.start("spawn", "rustbee", "--modelcell", "demo", "--json", stderr=theirs) as process:
+            process.communicate(timeout=30)
+        shown = os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == 0
+    assert "copying demo to mac [#####...............] 25%, 2.0 MiB of 8.0 MiB" in shown
+
+
 def test_loading_is_shown_on_a_terminal(shell: Shell) -> None:
     shell.queen.loading = 4
     ours, theirs = pty.openpty()
@@ -119,6 +169,12 @@ def test_list(shell: Shell) -> None:
     views = shell.run("rustbees", "list", "--json").json
     assert [view["rustbee_id"] for view in views] == ["rustbee-1", "rustbee-2"]
     assert views[0].keys() >= FIELDS
+
+
+def test_list_shows_how_far_a_copy_is(shell: Shell) -> None:
+    waits = rustbee("rustbee-1", host="mac", status="starting", progress=copying(3 * 1048576))
+    shell.queen.rustbees = {"rustbee-1": waits}
+    assert "  mac   starting, copy 38%  " in shell.run("rustbees", "list").out
 
 
 @pytest.mark.parametrize(("width", "coloured"), [(80, True), (40, False)])

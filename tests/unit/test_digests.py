@@ -21,6 +21,12 @@ CONTENT = b"weights" * 1_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
+def write(path: Path, content: bytes, *, mtime_ns: int) -> Path:
+    path.write_bytes(content)
+    os.utime(path, ns=(mtime_ns, mtime_ns))
+    return path
+
+
 class Readings:
     """Counts how often a file was read."""
 
@@ -66,20 +72,16 @@ async def test_a_digest_is_computed_once_and_remembered_by_the_next_process(
 
 async def test_a_file_that_changed_is_read_again(home: Home, model: Path, readings: Readings) -> None:
     digests = Digests(home)
+    write(model, CONTENT, mtime_ns=1_000)
     await digests.of(model)
-    status = model.stat()
 
-    model.write_bytes(CONTENT + b"!")
+    write(model, CONTENT + b"!", mtime_ns=1_000)
     assert await digests.of(model) == hashlib.sha256(CONTENT + b"!").hexdigest()
 
-    model.write_bytes(CONTENT)
-    os.utime(model, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    write(model, CONTENT, mtime_ns=2_000)
     assert await digests.of(model) == SHA256
 
-    replacement = model.with_name("new")
-    replacement.write_bytes(CONTENT[::-1])
-    os.utime(replacement, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    replacement.replace(model)
+    write(model.with_name("new"), CONTENT[::-1], mtime_ns=2_000).replace(model)
     assert await digests.of(model) == hashlib.sha256(CONTENT[::-1]).hexdigest()
     assert readings.count == 4
 
@@ -157,7 +159,7 @@ async def test_what_cannot_be_read_has_no_digest(home: Home, tmp_path: Path) -> 
 
 
 async def test_reading_ends_when_nobody_waits(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model.write_bytes(bytes(1_000))
+    write(model, bytes(1_000), mtime_ns=1)
     monkeypatch.setattr(digests_module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(digests_module, "REPORT_INTERVAL_S", 0.0)
     heard: list[int] = []

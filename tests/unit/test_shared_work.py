@@ -57,7 +57,7 @@ async def test_other_keys_are_other_work_and_so_is_the_next_time() -> None:
     work: SharedWork[int, str] = SharedWork()
     job = Job()
     job.go.set()
-    assert await asyncio.gather(work.join("a", job.run), work.join("b", job.run)) == ["run 2", "run 2"]
+    assert await asyncio.gather(work.join("a", job.run), work.join("b", job.run)) == ["run 1", "run 2"]
     assert await work.join("a", job.run) == "run 3"
 
 

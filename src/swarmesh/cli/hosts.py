@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -39,7 +40,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a machine that ssh reaches, or repair and upgrade it; example: swarmesh hosts add mac.home.arpa."""
-    with Swarmesh() as swarm, step_lines() as show:
+    with Swarmesh() as swarm, step_lines() as show, _goes_on():
         view = swarm.add_host(
             address,
             name=name,
@@ -92,7 +93,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Stop a machine's rustbees, take away what was installed there, and forget it."""
-    with Swarmesh() as swarm, step_lines() as show:
+    with Swarmesh() as swarm, step_lines() as show, _goes_on():
         swarm.remove_host(name, keep_models=keep_models, grace_s=grace, on_step=show)
     if as_json:
         print_json({"name": name, "removed": True})
@@ -138,6 +139,16 @@ def doctor(name: Name, as_json: AsJson = False) -> None:
                 print(f"  next ({check.what}): {check.hint}")
     if any(check.verdict == "fail" for check in checks):
         raise typer.Exit(ExitCode.FAILED)
+
+
+@contextmanager
+def _goes_on() -> Iterator[None]:
+    """Whoever presses Ctrl-C is told that the queen does not leave it half done."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("the queennode goes on with it; 'swarmesh hosts list' shows what came of it")
+        raise
 
 
 def _show_step(show: Callable[[Step], None], step: Step) -> None:

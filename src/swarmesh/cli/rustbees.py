@@ -9,6 +9,7 @@ import typer
 from swarmesh.cli.screen import AsJson, duration, note, print_json, print_table
 from swarmesh.cli.waiting import wait_gone
 from swarmesh.client import Swarmesh
+from swarmesh.wire.views import RustbeeView
 
 DEFAULT_GRACE_S: Final = 30.0
 STOP_SLACK_S: Final = 15.0
@@ -38,7 +39,7 @@ def list_(as_json: AsJson = False) -> None:
                 view.modelcell,
                 view.backend,
                 view.host,
-                view.status,
+                _status(view),
                 f"{view.slots_busy}/{view.slots}",
                 str(view.vram_used),
                 f"{view.quality:.2f}",
@@ -61,6 +62,13 @@ def stop(
         if not no_wait:
             wait_gone(swarm, [rustbee_id], grace + STOP_SLACK_S)
     print(f"{rustbee_id} is draining" if no_wait else f"{rustbee_id} has ended")
+
+
+def _status(view: RustbeeView) -> str:
+    step = view.progress
+    if step is None or not step.total_bytes:
+        return view.status
+    return f"{view.status}, {step.step} {step.done_bytes / step.total_bytes:.0%}"
 
 
 def add_to(root: typer.Typer) -> None:

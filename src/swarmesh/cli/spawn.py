@@ -70,7 +70,7 @@ def rustbee(
             return
         note(f"{spawned.rustbee_id} is starting")
         (healthy,) = wait_healthy(swarm, [spawned.rustbee_id], modelcell)
-    show_spawned(healthy, as_json=as_json)
+    show_spawned(healthy, as_json=as_json, where=f" on {healthy.host}" if host else "")
 
 
 def backend_of(asked: Backend, *, url: str, class_path: str) -> Backend:
@@ -104,12 +104,12 @@ def secret_of(variable: str) -> str:
     return value
 
 
-def show_spawned(spawned: RustbeeView | Spawned, *, as_json: bool) -> None:
-    """Print a new worker."""
+def show_spawned(spawned: RustbeeView | Spawned, *, as_json: bool, where: str = "") -> None:
+    """Print a new worker; ``where`` is told to people only."""
     if as_json:
         print_json(spawned)
     else:
-        print(f"{spawned.rustbee_id} is {spawned.status}")
+        print(f"{spawned.rustbee_id} is {spawned.status}{where}")
 
 
 def add_to(root: typer.Typer) -> None:

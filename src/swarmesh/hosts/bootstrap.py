@@ -122,6 +122,7 @@ class Place:
         until = time.monotonic() + LOCK_LIMIT_S
         while True:
             self.root.mkdir(mode=0o700, exist_ok=True)
+            self.root.chmod(0o700)
             handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 if self._try_lock(handle):
@@ -141,7 +142,7 @@ class Place:
         with contextlib.suppress(OSError):
             self.envs.rmdir()
         with contextlib.suppress(OSError):
-            if [path.name for path in self.root.iterdir()] == [".lock"]:
+            if {path.name for path in self.root.iterdir()} <= {".lock"}:
                 _remove(self.root / ".lock")
                 self.root.rmdir()
 
@@ -245,7 +246,7 @@ def uninstall(order: Json, _: RawIOBase) -> Json:
         if others:
             _point_commands(place, home, others[-1])
             return {}
-        for path in (place.envs, place.bin, place.incoming):
+        for path in (place.envs, place.bin, place.incoming, place.root / ".lock"):
             _remove(path)
         with contextlib.suppress(OSError):
             place.hives.rmdir()  # Models that were to be kept stay.
@@ -317,10 +318,13 @@ def _receive(orders: RawIOBase, path: Path, file: Json) -> None:
 
 
 class Pip:
-    """The pip that was sent, run from its wheel, for one environment."""
+    """The pip that was sent, for one environment; it need not be installed to run."""
 
     def __init__(self, python: Path, files: Path, lock: int) -> None:
-        self._argv = [str(python), "-I", str(files / "pip.zip" / "pip")]
+        # Out of its wheel, for Python compiles what it runs from there anew each time.
+        unpacked = files / "unpacked"
+        shutil.unpack_archive(files / "pip.zip", unpacked, "zip")
+        self._argv = [str(python), "-I", str(unpacked / "pip")]
         self._lock = lock
         # Its temporary files lie on the disk that was looked at, and nothing of them stays.
         self._environ = {**os.environ, "TMPDIR": str(files), "PIP_NO_CACHE_DIR": "1"}

@@ -1,4 +1,4 @@
-"""Which GPUs a machine has, asked of the vendors' own tools."""
+"""Which GPUs a machine has, asked of their drivers, or of the vendors' own tools."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from swarmesh.hosts.host import GpuFacts
+from swarmesh.hosts.nvml import find_nvidia_gpus
 from swarmesh.wire.spec import Backend
 
 TOOL_TIMEOUT_S: Final = 5.0
@@ -29,8 +30,8 @@ async def find_gpus(total_mib: int, available_mib: int) -> tuple[GpuFacts, ...]:
     """Every GPU a worker could use. The host's memory is passed in because Apple's GPUs share it."""
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return (GpuFacts(0, "Apple GPU", Backend.METAL, total_mib, available_mib),)
-    nvidia, rocm = await asyncio.gather(_ask(NVIDIA_QUERY), _ask(ROCM_QUERY))
-    return (*read_nvidia(nvidia), *read_rocm(rocm))
+    nvidia, rocm = await asyncio.gather(_find_nvidia(), _ask(ROCM_QUERY))
+    return (*nvidia, *read_rocm(rocm))
 
 
 def read_nvidia(text: str) -> list[GpuFacts]:
@@ -60,6 +61,10 @@ def read_rocm(text: str) -> list[GpuFacts]:
             shown = card.get("Card Series") or card.get("Card series") or "AMD GPU"
             gpus.append(GpuFacts(int(index), shown, Backend.ROCM, int(total) // MIB, (int(total) - int(used)) // MIB))
     return gpus
+
+
+async def _find_nvidia() -> list[GpuFacts]:
+    return await find_nvidia_gpus() or read_nvidia(await _ask(NVIDIA_QUERY))
 
 
 async def _ask(query: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from swarmesh.config.home import Home, write_private
 from swarmesh.hosts.ssh_command import CONNECT_TIMEOUT_S, key_alias, known_hosts_file, learn_argv, settings_argv
-from swarmesh.hosts.ssh_errors import HostKeyChangedError, HostUnreachableError, explain
+from swarmesh.hosts.ssh_errors import HostKeyChangedError, HostKeyUnknownError, HostUnreachableError, explain
 from swarmesh.hosts.ssh_target import SshTarget
 from swarmesh.hosts.ssh_tool import run_tool
 
@@ -64,12 +64,15 @@ async def learn_host_key(target: SshTarget, home: Home, *, expected: str = "") -
         SwarmeshError: The host cannot be reached.
     """
     kept = _kept(target.name, home)
-    users = await _known_to_user(target)
+    lines = await _known_to_user(target)
+    users, revoked = _parsed(lines), _parsed(lines, marker="@revoked")
     offered = await _offered(target, [kept.key_type] if kept else [key.key_type for key in users])
     if expected and _bare(expected) != _bare(offered.fingerprint):
         raise _changed(target, offered, f"{expected} was expected")
     if kept is not None and kept != offered:
         raise _changed(target, offered, f"{kept.fingerprint} was kept when it was added")
+    if offered in revoked:
+        raise _changed(target, offered, "your own ssh has it marked as revoked")
     if users and offered not in users and not expected and kept is None:
         shown = ", ".join(key.fingerprint for key in users)
         raise _changed(target, offered, f"your own ssh knows it by {shown}")
@@ -103,13 +106,19 @@ async def _offered(target: SshTarget, known_types: list[str]) -> _Key:
                 f"{target.name} ({target.address}) showed no key in {LEARN_WAIT_S:g} s"
             ) from error
         keys = _parsed(file.read_text("ascii", "replace") if file.exists() else "")
-    if not keys:
-        raise explain(target)(run.code, run.said)
-    return keys[0]
+    if keys:
+        return keys[0]
+    reason = explain(target)(run.code, run.said)
+    if isinstance(reason, HostKeyUnknownError):  # Not the host's own, which would have been taken.
+        raise HostKeyUnknownError(
+            f"the way to {target.name} ({target.address}) leads through a host that your own ssh does not know",
+            hint=f"Connect once by hand: ssh {target.address}",
+        )
+    raise reason
 
 
-async def _known_to_user(target: SshTarget) -> list[_Key]:
-    """What the user's own ssh would be content with, but for authorities that sign keys: those name no key."""
+async def _known_to_user(target: SshTarget) -> str:
+    """The lines about this host in the files that the user's own ssh looks into."""
     run = await _look(settings_argv(target))
     settings = [line.partition(" ")[::2] for line in run.splitlines()]
     first = dict(reversed(settings))
@@ -117,10 +126,7 @@ async def _known_to_user(target: SshTarget) -> list[_Key]:
     host = first.get("hostkeyalias") or first.get("hostname") or target.address
     name = host if port == SSH_PORT or "hostkeyalias" in first else f"[{host}]:{port}"
     files = f"{first.get('userknownhostsfile', '')} {first.get('globalknownhostsfile', '')}".split()
-    keys: list[_Key] = []
-    for file in files:
-        keys += _parsed(await _look(["ssh-keygen", "-F", name.lower(), "-f", file]))
-    return keys
+    return "".join([await _look(["ssh-keygen", "-F", name.lower(), "-f", file]) for file in files])
 
 
 async def _look(argv: list[str]) -> str:
@@ -153,12 +159,14 @@ def _write(home: Home, lines: list[str]) -> None:
     write_private(known_hosts_file(home), "".join(f"{line}\n" for line in lines).encode())
 
 
-def _parsed(text: str) -> list[_Key]:
-    """Keys in lines of known_hosts; those marked as authorities or as revoked are none."""
+def _parsed(text: str, *, marker: str = "") -> list[_Key]:
+    """Keys in lines of known_hosts with this marker. Authorities that sign keys are left out: they name none."""
     keys = []
     for line in text.splitlines():
         fields = line.split()
-        if len(fields) < 3 or line.startswith(("#", "@")):
+        if line.startswith("@") and fields.pop(0) != marker:
+            continue
+        if len(fields) < 3 or line.startswith("#") or bool(marker) != line.startswith("@"):
             continue
         with contextlib.suppress(binascii.Error):
             base64.b64decode(fields[2], validate=True)

@@ -77,13 +77,13 @@ async def look(shell: RemoteShell, digest: str) -> MachineFacts:
 
 
 async def install(
-    shell: RemoteShell, software: Software, wheels_dir: Path, on_step: OnStep, *, hive: str = ""
+    shell: RemoteShell, software: Software, wheels_dir: Path, on_step: OnStep, *, hive: str
 ) -> MachineFacts:
     """Install this software there unless it is there and starts. Idempotent; what fails leaves nothing behind.
 
     The host fetches the packages that the software needs from the registry its own pip is set to. Where it reaches
     none, they are fetched here, for its kind of machine, and sent. The commands for use by hand there are set to this
-    software and to ``hive``, if one is named.
+    software and to ``hive``.
 
     Raises:
         SwarmeshError: ``host_disk_full``, ``host_no_registry``, ``host_wheel_unsupported``, ``host_install_failed``,

@@ -67,7 +67,7 @@ class LocalHost:
             cpu_cores=os.cpu_count() or 1,
             layout=_layout(self._home),
             gpus=await find_gpus(total_mib, available_mib),
-            llama_server=shutil.which(Path(settings.llama_server or "llama-server").expanduser()) or "",
+            llama_server=_llama_server(settings.llama_server),
             llama_server_set=settings.llama_server,
             threads=settings.threads,
             disk_free_mib=shutil.disk_usage(self._home.root).free // MIB,
@@ -200,6 +200,10 @@ class LocalHost:
         dead.sort(key=lambda path: path.stat().st_mtime)
         for path in dead[:-DEAD_DIRS_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _llama_server(setting: str) -> str:
+    return shutil.which(Path(setting or "llama-server").expanduser()) or ""
 
 
 def _layout(home: Home) -> HostLayout:

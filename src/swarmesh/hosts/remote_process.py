@@ -77,8 +77,12 @@ class RemoteProcess:
             start_new_session=True,  # Ctrl-C in the queen's terminal is the queen's; she ends her sessions herself.
         )
         remote = cls(process, explain)
-        with contextlib.suppress(ConnectionError):  # It has ended; why, whoever reads finds out.
-            await remote.send(b"%d\n%b%b\n" % (len(PROGRAM), PROGRAM, msgspec.json.encode(order)))
+        try:
+            with contextlib.suppress(ConnectionError):  # It has ended; why, whoever reads finds out.
+                await remote.send(b"%d\n%b%b\n" % (len(PROGRAM), PROGRAM, msgspec.json.encode(order)))
+        except BaseException:
+            remote.kill()
+            raise
         return remote
 
     @property

@@ -21,11 +21,13 @@ from swarmesh.core.errors import (
 )
 from swarmesh.hosts.remote_process import RemoteProcess
 from swarmesh.hosts.ssh_errors import HostLostError, HostSetupError
-from swarmesh.wire.errors import ErrorBody, RemoteError
-from swarmesh.wire.session import PING_INTERVAL_S, PROTOCOL, Call, Hello, Opening
+from swarmesh.wire.errors import RemoteError
+from swarmesh.wire.session import PING_INTERVAL_S, PROTOCOL, Call, Hello, Opening, Reply
 
 PING_WAIT_S: Final = 5.0
 """Answers are late under load, but a session that says nothing for so long is as good as gone."""
+PING_LOOKS: Final = 5
+"""The wait is so many looks long: a queen that was held up herself reads what has come before she judges."""
 HELLO_WAIT_S: Final = 30.0
 """A Python starts and imports Swarmesh, on a slow disk maybe for the first time."""
 CALLS_MAX: Final = 1_000
@@ -92,28 +94,16 @@ class SessionClient:
             HostLostError: The line ended first; whether it was done is not known.
             SwarmeshError: It could not be done.
         """
-        if self._over is not None:
-            raise again(self._over)
         if len(self._waiting) >= CALLS_MAX:
             raise ConflictError(f"{CALLS_MAX} calls to {self._host} wait for their answers already")
-        self._calls_made += 1
-        number, waiting = self._calls_made, _Waiting(on_progress)
-        self._waiting[number] = waiting
-        try:
-            call = Call(id=number, call=name, args=msgspec.Raw(msgspec.json.encode(args)))
-            with contextlib.suppress(ConnectionError):  # Whoever runs the session learns why.
-                await self._process.send(msgspec.json.encode(call) + b"\n")
-            result = await waiting.answer
-        finally:
-            self._waiting.pop(number, None)
-        return _decoded(name, result, type)
+        return _decoded(name, await self._answer(name, args, on_progress), type)
 
     async def run(self) -> SwarmeshError:
         """Take answers until the line ends, and say why it did; every call that still waits fails with that."""
         pinging = asyncio.create_task(self._ping())
         try:
             while True:
-                self._take(await self._process.read(_Reply))
+                self._take(await self._process.read(Reply))
         except SwarmeshError as error:
             self._end(error)
         finally:
@@ -122,7 +112,21 @@ class SessionClient:
         assert self._over is not None, "ended above"
         return self._over
 
-    def _take(self, reply: _Reply) -> None:
+    async def _answer(self, name: str, args: Mapping[str, Any], on_progress: OnProgress | None = None) -> bytes:
+        if self._over is not None:
+            raise again(self._over)
+        self._calls_made += 1
+        number, waiting = self._calls_made, _Waiting(on_progress)
+        self._waiting[number] = waiting
+        try:
+            call = Call(id=number, call=name, args=msgspec.Raw(msgspec.json.encode(args)))
+            with contextlib.suppress(ConnectionError):  # Whoever runs the session learns why.
+                await self._process.send(msgspec.json.encode(call) + b"\n")
+            return await waiting.answer
+        finally:
+            self._waiting.pop(number, None)
+
+    def _take(self, reply: Reply) -> None:
         waiting = self._waiting.get(reply.id)
         if waiting is None or waiting.answer.done():
             return  # Its caller gave up.
@@ -142,15 +146,18 @@ class SessionClient:
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(PING_INTERVAL_S)
-            try:
-                async with asyncio.timeout(PING_WAIT_S):
-                    await self.call("ping", {}, object)
-            except TimeoutError:
+            answer = asyncio.create_task(self._answer("ping", {}))
+            answer.add_done_callback(_look_at)
+            for _ in range(PING_LOOKS):
+                await asyncio.wait([answer], timeout=PING_WAIT_S / PING_LOOKS)
+                if answer.done():
+                    break
+            else:
                 self._end(HostLostError(f"{self._host} answered no ping for {PING_WAIT_S:g} s"))
                 self._process.kill()
                 return
-            except SwarmeshError:
-                return  # The line has ended.
+            if self._over is not None:
+                return
 
     def _end(self, error: SwarmeshError) -> None:
         if self._over is not None:
@@ -161,20 +168,16 @@ class SessionClient:
                 waiting.answer.set_exception(again(self._over))
 
 
-class _Reply(msgspec.Struct, frozen=True):
-    """`swarmesh.wire.session.Reply` as it can be read: msgspec takes no raw value in a union."""
-
-    id: int
-    result: msgspec.Raw = msgspec.Raw(b"")
-    error: ErrorBody | None = None
-    status: int = 0
-    progress: msgspec.Raw = msgspec.Raw(b"")
-
-
 class _Waiting:
     def __init__(self, on_progress: OnProgress | None) -> None:
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.on_progress = on_progress
+
+
+def _look_at(answer: asyncio.Task[bytes]) -> None:
+    # Whether it is an answer or an error, somebody is there; nobody else asks for it when the session is over.
+    if not answer.cancelled():
+        answer.exception()
 
 
 def again(error: SwarmeshError) -> SwarmeshError:

@@ -110,14 +110,14 @@ def forward_argv(control: Path, forward: Sequence[str], *, cancel: bool = False)
     return [SSH, "-F", "none", "-S", escaped(control), "-O", "cancel" if cancel else "forward", *forward, "--", "host"]
 
 
-def socket_forward(local: Path, remote: str) -> list[str]:
-    """A socket here that leads to one there."""
-    return ["-L", f"{_field(str(local))}:{_field(remote)}"]
+def socket_forward(local: Path, place: str) -> list[str]:
+    """A socket here that leads to ``place`` there: ``host:port`` or the path of a socket."""
+    return ["-L", f"{_field(str(local))}:{_place(place)}"]
 
 
 def reverse_forward(remote: str, place: str) -> list[str]:
     """A socket there that leads to ``place`` here: ``host:port`` or the path of a socket."""
-    return ["-R", f"{_field(remote)}:{_field(place) if place.startswith('/') else place}"]
+    return ["-R", f"{_field(remote)}:{_place(place)}"]
 
 
 def ssh_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -153,6 +153,10 @@ def _ssh(target: SshTarget, options: Mapping[str, str]) -> list[str]:
 def _where(target: SshTarget) -> list[str]:
     port = ["-p", str(target.port)] if target.port else []
     return [*port, "-l", target.user] if target.user else port
+
+
+def _place(place: str) -> str:
+    return _field(place) if place.startswith("/") else place
 
 
 def _field(path: str) -> str:

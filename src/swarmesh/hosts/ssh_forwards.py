@@ -42,14 +42,14 @@ class SshForwards:
     def __init__(self, control: Path) -> None:
         self._control = control
 
-    async def add(self, local: Path, remote: str) -> None:
-        """Have connections to the socket ``local`` arrive at the socket ``remote`` there.
+    async def add(self, local: Path, place: str) -> None:
+        """Have connections to the socket ``local`` arrive at ``place`` there: ``host:port`` or a socket's path.
 
         Raises:
             HostLostError: The connection is gone.
             HostForwardError: ssh does not do it.
         """
-        await self._ask(socket_forward(local, remote))
+        await self._ask(socket_forward(local, place))
 
     async def add_reverse(self, remote: str, place: str) -> None:
         """Have connections to the socket ``remote`` there arrive at ``place`` here: ``host:port`` or a socket's path.
@@ -60,10 +60,10 @@ class SshForwards:
         """
         await self._ask(reverse_forward(remote, place))
 
-    async def cancel(self, local: Path, remote: str) -> None:
+    async def cancel(self, local: Path, place: str) -> None:
         """Take a forward back; harmless when it or the connection is gone. ssh would leave the socket file behind."""
         with contextlib.suppress(HostLostError, HostForwardError):
-            await self._ask(socket_forward(local, remote), cancel=True)
+            await self._ask(socket_forward(local, place), cancel=True)
         drop_socket(local)
 
     async def _ask(self, forward: Sequence[str], *, cancel: bool = False) -> None:

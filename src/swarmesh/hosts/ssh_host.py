@@ -188,9 +188,12 @@ class SshHost:
                 if self._keeping is None:
                     raise self._down()
                 await self._news.wait()
+            news = self._news
             with contextlib.suppress(HostUnreachableError):
                 await self.call("wait_exit", {"worker_id": worker_id}, object)
                 return
+            # A session that is over fails at once; who asked it again and again would keep it from being noticed.
+            await news.wait()
 
     async def workers(self) -> list[AgentFile]:
         """See `Host`."""

@@ -29,6 +29,8 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _UNSPEAKABLE: Final = re.compile(r"[\x00-\x1f\x7f]|\$\{")
 """Neither can be written into a value of ssh's configuration."""
 _OPENSSH_KEY: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+_HEAD_CHARS: Final = 64
+"""Of base64: enough for the magic and the name of the cipher."""
 _OPENSSH_MAGIC: Final = b"openssh-key-v1\0"
 
 
@@ -56,8 +58,8 @@ def checked_target(request: HostAddRequest) -> SshTarget:
     Raises:
         InvalidValueError: A part of it is no such thing; ``param`` says which.
     """
-    user, _, address = request.address.rpartition("@")
-    _check_address(address, request.address)
+    user, at, address = request.address.rpartition("@")
+    _check_address(address if user or not at else "", request.address)
     if user and request.user and user != request.user:
         raise InvalidValueError(f"the address says user {user!r}, user says {request.user!r}", param="user")
     _check_user(user, "address")
@@ -80,8 +82,8 @@ def has_passphrase(identity: Path) -> bool:
         return False
     if not text.startswith(_OPENSSH_KEY):
         return b"ENCRYPTED" in text[:200]
-    with contextlib.suppress(binascii.Error):
-        blob = base64.b64decode(b"".join(text.splitlines()[1:4]), validate=False)
+    with contextlib.suppress(binascii.Error, IndexError):
+        blob = base64.b64decode(text.splitlines()[1][:_HEAD_CHARS])
         # After the magic: the length of the cipher's name, and the name.
         start = len(_OPENSSH_MAGIC) + 4
         return blob.startswith(_OPENSSH_MAGIC) and not blob.startswith(b"none", start)

@@ -21,7 +21,7 @@ OLDEST_GLIBC: Final = {"x86_64": 5, "i686": 5}
 OLDEST_GLIBC_ELSEWHERE: Final = 17
 """Other machines got wheels with manylinux2014 only."""
 MACS: Final = {
-    "x86_64": ("x86_64", "intel", "fat64", "fat32", "universal2", "universal"),
+    "x86_64": ("x86_64", "intel", "fat64", "fat3", "universal2", "universal"),
     "arm64": ("arm64", "universal2"),
 }
 """Architectures in the names of wheels that a Mac runs."""

@@ -1,7 +1,8 @@
 """Fetching a GGUF file from a Hugging Face repository, into the cache that other programs share.
 
-``huggingface_hub`` does the work: it resumes what was begun, checks the size, and honours ``HF_ENDPOINT``,
-``HF_TOKEN`` and ``HF_HUB_CACHE``. It is an optional extra, so it is imported where it is used.
+``huggingface_hub`` does the work, and honours ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_CACHE``; that a download goes
+on where an earlier one was cut off is `swarmesh.models.hub_blob`'s. It is an optional extra, so it is imported where it
+is used.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Self
 import msgspec
 
 from swarmesh.core.errors import InvalidValueError, NotFoundError, SwarmeshError
+from swarmesh.models.hub_blob import DownloadError, fetch_blob
 
 SCHEME = "hf:"
 _REFERENCE = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)/(?P<file>(?:[\w.-]+/)*[\w.-]+\.gguf)", re.ASCII)
@@ -29,14 +31,6 @@ class MissingExtraError(SwarmeshError):
 
     code = "missing_extra"
     status = 501
-
-
-class DownloadError(SwarmeshError):
-    """The download did not succeed."""
-
-    code = "download_failed"
-    status = 502
-    default_hint = "Run the same command again: what has arrived is kept, and the download goes on from there."
 
 
 class HubFile(msgspec.Struct, frozen=True):
@@ -82,6 +76,7 @@ def download(wanted: HubFile, *, on_progress: OnProgress, cache: Path | None = N
             on_progress(done_bytes, total_bytes)
 
     try:
+        fetch_blob(wanted.repository, wanted.file, cache=cache, progress_bar=Bar)
         return Path(hf_hub_download(wanted.repository, wanted.file, cache_dir=cache, tqdm_class=Bar))
     except (errors.GatedRepoError, errors.RepositoryNotFoundError) as error:
         raise NotFoundError(

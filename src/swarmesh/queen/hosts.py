@@ -17,6 +17,7 @@ from swarmesh.core.ids import LOCAL_HOST, HostName
 from swarmesh.core.memory_pool import PoolFree
 from swarmesh.hosts.host import Host, HostFacts
 from swarmesh.hosts.local import LocalHost
+from swarmesh.hosts.session_client import again
 from swarmesh.hosts.software import Software, pack_software
 from swarmesh.hosts.ssh_host import SshHost
 from swarmesh.hosts.ssh_shell import SshShell
@@ -30,8 +31,10 @@ from swarmesh.queen.remote_shelf import RemoteShelf
 from swarmesh.store.records import HostRecord
 from swarmesh.store.store import Store
 from swarmesh.wire.hosts import HostStatus, HostView
+from swarmesh.wire.spec import Backend
 
 RESERVED_NAMES: Final = frozenset({LOCAL_HOST, "any", "all", "local"})
+ADOPTION_RETRY_S: Final = 1.0
 LOCAL_PROXIMITY: Final = 1.0
 """Nothing is nearer than the queen's own machine."""
 
@@ -223,7 +226,7 @@ class Hosts:
         if member.record.draining:
             raise HostDrainingError(f"{name} is draining: nothing new is started there")
         if member.host.error is not None:
-            raise member.host.error
+            raise again(member.host.error)
 
     # what they are
 
@@ -234,7 +237,9 @@ class Hosts:
             SwarmeshError: It cannot be reached.
         """
         facts = await self.get(name).probe()
-        gpus = tuple(GpuMemory(gpu.index, gpu.total_mib, gpu.free_mib) for gpu in facts.gpus)
+        # Apple's GPUs have no memory of their own.
+        own = (gpu for gpu in facts.gpus if gpu.backend is not Backend.METAL)
+        gpus = tuple(GpuMemory(gpu.index, gpu.total_mib, gpu.free_mib) for gpu in own)
         self._driver.post(HostProbed(HostName(name), facts.total_mib, facts.available_mib, gpus))
         if name == LOCAL_HOST:
             self._local_facts = facts
@@ -283,25 +288,25 @@ class Hosts:
         member = self._members.get(host.name)
         if member is None or member.host is not host or self.follower is None:
             return
-        if member.adopted.is_set():
-            member.adopted.clear()
-            self.follower.lose(host.name, error.message)
+        member.adopted.clear()
+        self.follower.lose(host.name, error.message)
 
     # inside
 
     async def _come_up(self, name: str) -> None:
-        member = self._members.get(name)
-        if member is None:
-            return
         log.info("host_up", host=name)
-        try:
-            await self.probe(name)
-            if self.follower is not None:
-                await self.follower.adopt(name)
-        except SwarmeshError as error:
-            log.warning("not_adopted", host=name, code=error.code, error=error.message)
-            return
-        member.adopted.set()
+        while (member := self._members.get(name)) is not None and _is_up(member):
+            try:
+                await self.probe(name)
+                if self.follower is not None:
+                    await self.follower.adopt(name)
+            except SwarmeshError as error:
+                log.warning("not_adopted", host=name, code=error.code, error=error.message)
+                await asyncio.sleep(ADOPTION_RETRY_S)
+            else:
+                if _is_up(member):
+                    member.adopted.set()
+                return
 
     def _view(self, name: str) -> HostView:
         free_mib = next((pool.free_mib for pool in self.free(name) if pool.label == "ram"), 0)

@@ -44,7 +44,7 @@ class ModelCopies:
         self._at_once = asyncio.Semaphore(COPIES_AT_ONCE)
 
     async def copy(self, model: ModelFiles, source: Place, host: str, target: Shelf, on_step: OnStep) -> int:
-        """Bring every part to ``host``, whose shelf ``target`` is; the bytes that had to be sent.
+        """Bring every part to ``host``, whose shelf ``target`` is; the bytes that were missing there.
 
         The parts still have to be kept there. Steps are ``copy`` and ``check``. What was sent before a caller is
         cancelled stays for the next one.
@@ -92,14 +92,17 @@ class _Copy:
         self._copies = copies
         self._before_bytes = 0
         self._sent_bytes = 0
+        self._missing_bytes = -1
         self._copying = PacedSteps("copy", f"{model.modelcell} from {source.host} to {host}", on_step)
         self._checking = PacedSteps("check", f"SHA-256 on {host}", on_step)
 
     async def run(self) -> int:
         paths = self._model.paths(Path(self._source.path))
         for part, path in zip(self._model.parts, paths, strict=True):
+            self._missing_bytes = -1
             await self._copies.part(self, part, path)
             self._before_bytes += part.size_bytes
+            self._sent_bytes += self._missing_bytes
         self._copying.done(self._model.size_bytes)
         self._checking.done(self._model.size_bytes)
         return self._sent_bytes
@@ -107,6 +110,8 @@ class _Copy:
     async def attempt(self, part: FilePart, path: Path) -> None:
         async with aclosing(await self._target.receive(self._model, part)) as incoming:
             self.part_bytes = incoming.offset
+            if self._missing_bytes < 0:
+                self._missing_bytes = part.size_bytes - incoming.offset
             self._report()
             if incoming.offset < part.size_bytes:
                 async with aclosing(await self._source.shelf.send(str(path), incoming.offset)) as outgoing:
@@ -118,7 +123,6 @@ class _Copy:
                     while data := await outgoing.read():
                         await incoming.write(data)
                         self.part_bytes += len(data)
-                        self._sent_bytes += len(data)
                         self._report()
             self._checking.bytes(self._before_bytes, self._model.size_bytes)
             await incoming.finish()

@@ -91,10 +91,13 @@ class ModelFilesService:
     async def holders(self, modelcell: str, hosts: Sequence[str]) -> set[str]:
         """Those of these hosts that have the modelcell's file already."""
         place = (await self._locate(modelcell)).place
-        if place is None or not set(hosts) - {place.host}:
-            return set(hosts) if place is None else {place.host} & set(hosts)
-        model = await place.shelf.identify(modelcell, place.path)
-        return set(await self._find(model, hosts))
+        if place is None:
+            return set(hosts)
+        others = [name for name in hosts if name != place.host]
+        found: set[str] = set(hosts) - set(others)
+        if others:
+            found |= set(await self._find(await place.shelf.identify(modelcell, place.path), others))
+        return found
 
     async def fit(self, request: FitRequest) -> FitList:
         """Where it fits, with which file, and what would help where it does not; the queen's own machine first.

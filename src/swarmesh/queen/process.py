@@ -88,7 +88,7 @@ class Queen:
         self._flows = Flows(self._driver, store, self._vigil, epoch=epoch)
         self._hosts = Hosts(home, self._driver, store, keys, lambda: self._address)
         self._model_files = ModelFilesService(home, self._hosts)
-        self._starts = Starts(home, settings, self._driver, self._hosts, self._model_files, keys)
+        self._starts = Starts(settings, self._driver, self._hosts, self._model_files, keys)
         self._workers = Workers(self._driver, store, self._hosts, self._starts, self._control, keys, epoch=epoch)
         self._hosts.follower = self._starts.watcher = self._workers
         self._keeper = HostKeeper(home, self._driver, store, self._hosts, self._workers)

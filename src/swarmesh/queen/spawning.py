@@ -9,12 +9,12 @@ import msgspec
 
 from swarmesh.config.settings import RustbeeSettings
 from swarmesh.core.errors import ConfigError, InvalidValueError
-from swarmesh.engines.llama_batch import BATCH_TOKENS, EMBEDDING_BATCH_TOKENS_MAX
 from swarmesh.hosts.host import HostFacts
 from swarmesh.models.catalog import Catalog
 from swarmesh.models.gguf import GgufHeader, read_model
 from swarmesh.models.memory_estimate import MemoryEstimate, check_fit, estimate
 from swarmesh.models.modelcell import Modelcell, ModelKind
+from swarmesh.queen.model_need import worker_estimate
 from swarmesh.wire.spec import Backend, EngineKind, WorkerSpec
 from swarmesh.wire.views import SpawnRequest
 
@@ -107,16 +107,7 @@ def need_mib(spec: WorkerSpec, header: GgufHeader | None) -> int | MemoryEstimat
         return spec.cellalloc_mib
     if header is None:
         return PYTHON_WORKER_MIB
-    # Every model answers /v1/embeddings as well, which costs the engine a batch of outputs; a model made for
-    # embeddings takes a text in one batch, so its batches are as wide as its context.
-    batch_tokens = min(max(spec.context_tokens, BATCH_TOKENS), EMBEDDING_BATCH_TOKENS_MAX)
-    return estimate(
-        header,
-        context_tokens=spec.context_tokens,
-        slots=spec.slots,
-        embeddings=True,
-        batch_tokens=batch_tokens if header.pooling is not None else BATCH_TOKENS,
-    )
+    return worker_estimate(header, slots=spec.slots, context_tokens=spec.context_tokens)
 
 
 def size_of_slots(header: GgufHeader, settings: RustbeeSettings, request: SpawnRequest) -> tuple[int, int]:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
-from swarmesh.config.home import Home
 from swarmesh.config.settings import Settings
 from swarmesh.core.commands import RefuseSpawn, SpawnWorker
 from swarmesh.core.errors import NotEnoughMemoryError, SwarmeshError
 from swarmesh.core.events import SpawnProgressed, SpawnRequested
 from swarmesh.core.ids import LOCAL_HOST, HostName, ModelName, WorkerId
 from swarmesh.core.placement import HostCandidate, choose_host
-from swarmesh.models.catalog import Catalog
-from swarmesh.models.gguf import GgufHeader, read_model
-from swarmesh.models.modelcell import Modelcell, ModelKind
+from swarmesh.models.modelcell import ModelKind
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.hosts import Hosts
 from swarmesh.queen.keys import KeyRing
@@ -52,14 +48,13 @@ class Starts:
     """Plans workers, asks the core, and does what she says; see `StartWatcher` for what comes of it."""
 
     def __init__(
-        self, home: Home, settings: Settings, driver: Driver, hosts: Hosts, models: ModelFilesService, keys: KeyRing
+        self, settings: Settings, driver: Driver, hosts: Hosts, models: ModelFilesService, keys: KeyRing
     ) -> None:
         self._settings = settings.rustbee
         self._driver = driver
         self._hosts = hosts
         self._models = models
         self._keys = keys
-        self._catalog = Catalog(home.root)
         self._specs: dict[WorkerId, WorkerSpec] = {}
         self._progress: dict[WorkerId, Step] = {}
         self._refusals: dict[WorkerId, SwarmeshError] = {}
@@ -95,7 +90,7 @@ class Starts:
         Raises:
             SwarmeshError: The modelcell, its file, the host or memory is missing.
         """
-        model = await self._on_offer(request)
+        request, model = await self._on_offer(request)
         if request.host == ANY_HOST:
             plan = await self._plan_anywhere(request, model)
         else:
@@ -131,24 +126,18 @@ class Starts:
         """See `swarmesh.queen.driver.Effects.refuse_spawn`."""
         self._refusals[command.worker_id] = command.error
 
-    async def _on_offer(self, request: SpawnRequest) -> ModelOnOffer:
+    async def _on_offer(self, request: SpawnRequest) -> tuple[SpawnRequest, ModelOnOffer]:
+        """The request with the model's own name: one that was asked for by where it comes from has one by then."""
         if request.class_path:
-            return ModelOnOffer(None)
-        cell = self._catalog.get(request.modelcell)
-        return ModelOnOffer(cell, await self._header(cell) if cell.kind is ModelKind.GGUF else None)
-
-    async def _header(self, cell: Modelcell) -> GgufHeader:
-        path = Path(cell.target)
-        if not self._hosts.others() or await asyncio.to_thread(path.exists):
-            return read_model(path)  # Says what is wrong with a file that is not there.
-        return await self._models.header(cell.name)
+            return request, ModelOnOffer(None)
+        cell = await self._models.cell(request.modelcell, _unseen)
+        header = await self._models.header(cell.name) if cell.kind is ModelKind.GGUF else None
+        return msgspec.structs.replace(request, modelcell=cell.name), ModelOnOffer(cell, header)
 
     async def _plan(self, request: SpawnRequest, model: ModelOnOffer, host: str) -> Plan:
         self._hosts.must_take_workers(host)
         facts = await self._hosts.probe(host)
         worker_id = self._new_id()
-        if host == LOCAL_HOST and model.header is not None:
-            model = msgspec.structs.replace(model, path=str(model.header.path))
         key = self._keys.worker_key(host, worker_id)
         return plan_worker(request, model, facts, self._settings, worker_id=worker_id, host=host, key=key)
 
@@ -232,6 +221,10 @@ class Starts:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _unseen(_step: Step) -> None:
+    """A download that a spawn waits for is shown to whoever asks for the model itself."""
 
 
 def _nowhere(modelcell: str, reasons: dict[str, str]) -> NotEnoughMemoryError:

@@ -11,7 +11,8 @@ from typing import Final, NoReturn, assert_never
 
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.models.scan import roots_of_this_machine
-from swarmesh.remote.errors import TransferError, as_foreseen
+from swarmesh.models.shelf import TransferBrokenError
+from swarmesh.remote.errors import as_foreseen
 from swarmesh.remote.opening import hive_home, read_opening
 from swarmesh.remote.output import Output
 from swarmesh.remote.session import Ending, Session
@@ -92,7 +93,7 @@ async def _outcome(last: Awaitable[None]) -> int:
 
 def _reason(error: SwarmeshError | OSError, limit_s: float) -> SwarmeshError:
     if isinstance(error, TimeoutError):
-        return TransferError(f"nothing moved for {limit_s:g} s")
+        return TransferBrokenError(f"nothing moved for {limit_s:g} s")
     told = as_foreseen(error, "the connection")
     if told is not error:
         traceback.print_exception(error, file=sys.stderr)

@@ -18,22 +18,6 @@ class HostDiskFullError(SwarmeshError):
     default_hint = "Free some space there, or give the file to another host."
 
 
-class ModelDigestMismatchError(SwarmeshError):
-    """The file that arrived is not the file that was promised."""
-
-    code = "model_digest_mismatch"
-    status = 502
-    default_hint = "Nothing was kept. Copy it again; if that does not help, the file at its source is damaged."
-
-
-class TransferError(SwarmeshError):
-    """The file did not arrive whole."""
-
-    code = "transfer_failed"
-    status = 502
-    default_hint = "Start it again: what has arrived is kept, and it goes on from there."
-
-
 class UnknownCallError(BadInputError):
     """The host's Swarmesh does not know what it was asked to do."""
 

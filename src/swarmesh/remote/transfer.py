@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,13 @@ from swarmesh.core.errors import ConflictError, InvalidValueError
 from swarmesh.models.digests import Digests
 from swarmesh.models.local_transfer import FileGoingOut, FileOnItsWay
 from swarmesh.models.scan import ScanRoot
-from swarmesh.models.shelf import TRANSFER_CHUNK_BYTES, DigestMismatchError, DiskFullError, FilePart
-from swarmesh.remote.errors import HostDiskFullError, ModelDigestMismatchError, TransferError
+from swarmesh.models.shelf import (
+    TRANSFER_CHUNK_BYTES,
+    DiskFullError,
+    FilePart,
+    TransferBrokenError,
+)
+from swarmesh.remote.errors import HostDiskFullError
 from swarmesh.remote.output import Output
 from swarmesh.remote.sendable import sendable
 from swarmesh.wire.session import FileSize, Kept, Opening, Wanted
@@ -30,6 +36,7 @@ SILENCE_LIMIT_S: Final = 20.0
 LOCK_WAIT_S: Final = SILENCE_LIMIT_S + 5.0
 """Longer than a transfer whose network is gone holds on to its file."""
 LOCK_LOOK_S: Final = 0.1
+MIB: Final = 1024 * 1024
 _DIRECTORY: Final = re.compile(r"[0-9a-f]{16}")
 
 
@@ -77,8 +84,9 @@ async def receive_file(
         InvalidValueError: The file may not have that name, that place or that digest.
         ConflictError: It is being sent by somebody else.
         HostDiskFullError: It does not fit.
-        ModelDigestMismatchError: It is another file; nothing of it is kept.
-        TransferError: It ended early; what has arrived is kept.
+        DigestMismatchError: It is another file; nothing of it is kept.
+        ModelFileError: It cannot be written.
+        TransferBrokenError: It ended early; what has arrived is kept.
         TimeoutError: Nothing came for too long; what has arrived is kept.
     """
     part = _part_of(opening)
@@ -112,19 +120,19 @@ async def _take(
         finally:
             await file.aclose()
     except DiskFullError as error:
+        free_mib = shutil.disk_usage(directory).free // MIB
         raise HostDiskFullError(
-            f"{opening.host or 'the host'} has no space for {part.file_name}: {error.message}",
-            hint=f"Make room there and copy it again: {arrived_bytes >> 20:,} MiB of it have arrived and are kept.",
+            f"{opening.host or 'the host'} has no space for {part.file_name}: it needs "
+            f"{-((arrived_bytes - part.size_bytes) // MIB):,} MiB more, and {free_mib:,} MiB are free in {directory}",
+            hint=f"Make room there and copy it again: {arrived_bytes // MIB:,} MiB of it have arrived and are kept.",
         ) from error
-    except DigestMismatchError as error:
-        raise ModelDigestMismatchError(error.message) from error
 
 
 async def _next(source: asyncio.StreamReader, part: FilePart, arrived_bytes: int, silence_limit_s: float) -> bytes:
     async with asyncio.timeout(silence_limit_s):
         data = await source.read(min(TRANSFER_CHUNK_BYTES, part.size_bytes - arrived_bytes))
     if not data:
-        raise TransferError(f"{part.file_name} ended after {arrived_bytes:,} of {part.size_bytes:,} bytes")
+        raise TransferBrokenError(f"{part.file_name} ended after {arrived_bytes:,} of {part.size_bytes:,} bytes")
     return data
 
 

@@ -86,12 +86,14 @@ class HostWatch:
         Raises:
             InvariantBrokenError: They differ from history.
         """
-        for host in self._probes:
-            held = Counter({name: mib for name, (where, mib, _) in self._promises.items() if where == host})
+        promised: dict[HostName, dict[WorkerId, int]] = {host: {} for host in self._probes}
+        for worker_id, (host, mib, _) in self._promises.items():
+            promised.setdefault(host, {})[worker_id] = mib
+        for host, held in promised.items():
             books, booked = self._swarm.memory.of_host(host), Counter[WorkerId]()
             for pool in books.pools() if books is not None else []:
                 booked.update(pool.reserved)
-            demand(held == booked, "{} has promised {} and booked {}", host, dict(held), dict(booked))
+            demand(held == dict(booked), "{} has promised {} and booked {}", host, held, dict(booked))
 
     def _usable_mib(self, host: HostName, gpus: frozenset[int]) -> int:
         probe = self._probes.get(host)

@@ -40,9 +40,9 @@ class VirtualHosts:
         return HostName(f"host-{place // self._world.setting.machines_per_host}")
 
     def wish(self, machine: Machine) -> tuple[int, ...]:
-        """The GPUs that a machine may use; none for main memory. Another answer each time it is asked."""
-        wish = () if self._wishes.get(machine.worker_id) else GPUS
-        self._wishes[machine.worker_id] = wish
+        """The GPUs that a machine may use, or none for main memory; another answer each time it is asked."""
+        last = self._wishes.get(machine.worker_id, GPUS if len(self._wishes) % 2 else ())
+        self._wishes[machine.worker_id] = wish = () if last else GPUS
         return wish
 
     def promised(self, worker_id: WorkerId, gpus: tuple[int, ...]) -> None:

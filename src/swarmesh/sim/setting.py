@@ -25,7 +25,7 @@ _MACHINE_FAULTS: Final = {
     "wedge": 2,
     "late": 2,
     "ghost": 2,
-    "lose_host": 1,
+    "lose_host": 2,
     "drain_host": 1,
 }
 _QUEEN_FAULTS: Final = {"queen_crash": 6, "queen_pause": 2, "slow_disk": 2, "full_disk": 2, "clock_jump": 1, "split": 2}

@@ -16,7 +16,7 @@ from swarmesh.wire.errors import ErrorBody
 PROTOCOL: Final = 1
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 PING_INTERVAL_S: Final = 1.0
-"""The queen calls ``ping`` so often; the host ends a session that it has not heard for `PINGS_MISSED_MAX` of these, with
+"""The queen calls ``ping`` so often. A host ends a session that it has not heard for `PINGS_MISSED_MAX` of these, with
 its connection, so that no slot is kept for streams nobody can read any more."""
 PINGS_MISSED_MAX: Final = 10
 
@@ -81,17 +81,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What comes back for a call: a note of progress, or at last a result or an error."""
+    """What comes back for a call: a note of progress, or at last a result or an error; empty is what it is not."""
 
     id: int
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw(b"")
     error: ErrorBody | None = None
     status: int = 0
-    progress: msgspec.Raw | None = None
+    progress: msgspec.Raw = msgspec.Raw(b"")
 
 
 class FileSize(msgspec.Struct, frozen=True):
-    """How many bytes follow."""
+    """How large the whole file is; what follows begins at the offset that was asked for."""
 
     size_bytes: int
 

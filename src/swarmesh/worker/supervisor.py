@@ -13,6 +13,7 @@ from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.engines.engine import Engine, EngineInfo
 from swarmesh.engines.engine_exit import EndCode, EngineExit
+from swarmesh.worker.gpu_memory import COUNTED_BACKENDS, GpuMemory
 from swarmesh.worker.meter import Meter
 from swarmesh.worker.watchdog import Watchdog, WatchdogPolicy
 
@@ -65,6 +66,7 @@ class Supervisor:
         self._watchdog = watchdog or WatchdogPolicy()
         self._engine: Engine | None = None
         self._failed_at_s: deque[float] = deque(maxlen=self._policy.restarts_max)
+        self._gpu_memory = GpuMemory()
         self._end: asyncio.Future[EndCode] = asyncio.get_running_loop().create_future()
         self.status = WorkerStatus.STARTING
         self.info: EngineInfo | None = None
@@ -80,8 +82,11 @@ class Supervisor:
         return self._engine.pid if self._engine is not None else 0
 
     def memory_mib(self) -> int:
-        """What the engine holds."""
-        return self._engine.memory_mib() if self._engine is not None else 0
+        """What the engine holds: of GPUs if it computes on some and that can be told, else of main memory."""
+        if self._engine is None:
+            return 0
+        gpu_mib = self._gpu_memory.mib
+        return gpu_mib if gpu_mib is not None else self._engine.memory_mib()
 
     async def end_reason(self) -> EndCode:
         """Why a stream of the present engine, or of the last one while there is none, just broke.
@@ -124,6 +129,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         exiting = loop.create_task(engine.wait_exit())
         watching = loop.create_task(Watchdog(engine, self._meter, self._watchdog).wait_wedged())
+        counted = self.info is not None and self.info.backend in COUNTED_BACKENDS
+        measuring = loop.create_task(self._gpu_memory.follow(engine.pid)) if counted else None
         try:
             await asyncio.wait((exiting, watching), return_when=asyncio.FIRST_COMPLETED)
             if exiting.done():
@@ -137,6 +144,8 @@ class Supervisor:
         finally:
             exiting.cancel()
             watching.cancel()
+            if measuring is not None:
+                measuring.cancel()
 
     def _end_is(self, code: EndCode) -> None:
         if not self._end.done():

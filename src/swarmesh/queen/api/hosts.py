@@ -22,7 +22,10 @@ _add_decoder = msgspec.json.Decoder(HostAddRequest)
 
 
 class HostKeeper(Protocol):
-    """What the routes need of `swarmesh.queen.host_keeper.HostKeeper`. Each method raises NotFoundError for an unknown name."""
+    """What the routes need of `swarmesh.queen.host_keeper.HostKeeper`.
+
+    Each method that takes a name raises NotFoundError for an unknown one.
+    """
 
     async def views(self) -> list[HostView]:
         """All hosts as they are known now, the queen's own first."""

@@ -72,7 +72,7 @@ class StepAnswers:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, SwarmeshError):
-            log.warning("work_failed", code=error.code, error=error.message)
+            log.info("work_failed", code=error.code, error=error.message)
         elif error is not None:
             log.error("work_failed", exc_info=error)
 
