@@ -64,7 +64,11 @@ bench-core: setup
 bench-store: setup
 	$(BIN)/python -m bench.store --write-docs
 
-.PHONY: format train-demo clean
+.PHONY: format lock train-demo clean
+# After every change of uv.lock: what is installed on other hosts.
+lock: setup
+	$(BIN)/python scripts/lock_requirements.py
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -20,7 +20,7 @@ from fault_proxy import GOOD, FaultProxy, fault_proxy
 from host_bed import Machine, host_bed, without_own_ssh_settings
 from swarm_rig import Swarm, is_alive
 
-ADD_TIMEOUT_S: Final = 110.0
+ADD_TIMEOUT_S: Final = 240.0
 REGISTRY_SETTINGS: Final = ("PIP_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 """Beginnings of what the environment says about reaching a package registry from here; the machines reach none."""
 SWARMESH_DIR: Final = ".swarmesh"

@@ -86,6 +86,8 @@ class Link:
             swarm.healthy(len(HOSTS))
             flow = Nectarflow(swarm.queen)
             unbroken = flow.ask(QUESTION)
+            if not unbroken.whole:
+                raise HiveError(f"the unbroken answer ended in {unbroken.error or 'nothing'}")
             for turn in range(plan.count(RUNS)):
                 cable = Cable(swarm, draw.randint(*INDEXES))
                 seen = flow.ask(QUESTION, cable)

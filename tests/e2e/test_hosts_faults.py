@@ -22,9 +22,12 @@ GAP_S_MAX = 6.0
 BACK_S_MAX = 15.0
 ADOPTED_S_MAX = 5.0
 CUT_AT = 60
-PACED = ("--type", "python", "--modelcell", "paced", "--class", "fake:tokens=400,tokens_per_s=50", "--slots", "4")
+PACED = ("--type", "python", "--modelcell", "paced", "--class", "fake:tokens=240,tokens_per_s=50", "--slots", "4")
 STORY = Question("paced", "What did the bees do all night?")
-COPY_PACE = Trickle(bytes_at_once=16_384, interval_ms=20)
+COPY_PACE = Trickle(bytes_at_once=16_384, interval_ms=10)
+
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +41,15 @@ def chat(trio: Trio) -> Iterator[Chat]:
         yield surface
 
 
-@pytest.fixture
-def paced(trio: Trio) -> Iterator[dict[str, str]]:
-    """A slow model on the last two hosts: which rustbee is on which."""
+@pytest.fixture(scope="module")
+def paced(trio: Trio) -> Iterator[tuple[dict[str, str], Sight]]:
+    """A slow model on the last two hosts: which rustbee is on which, and what it tells while nobody breaks anything."""
     bees = {trio.swarm.spawn(host, *PACED)["rustbee_id"]: host for host in ("bee-2", "bee-3")}
-    yield bees
-    trio.proxy.faults = GOOD
-    trio.swarm.host_until(trio.slow, "connected")
+    with closing(Chat(f"{trio.swarm.url}/v1", trio.swarm.key)) as surface:
+        unbroken = surface.ask(STORY)
+    assert unbroken.whole, unbroken.error
+    yield bees, unbroken
+    trio.whole()
     for rustbee_id in bees:
         trio.swarm.run("rustbees", "stop", rustbee_id, "--grace", "0", check=False)
 
@@ -78,17 +83,16 @@ def test_a_cut_link_in_the_middle_of_the_recital(trio: Trio, chat: Chat) -> None
 
 @pytest.mark.parametrize("fault", [CUT, HALF_OPEN, None], ids=["cut", "half open", "reset"])
 def test_a_bad_wire_in_the_middle_of_a_slow_stream(
-    trio: Trio, chat: Chat, paced: dict[str, str], fault: Faults | None
+    trio: Trio, chat: Chat, paced: tuple[dict[str, str], Sight], fault: Faults | None
 ) -> None:
-    unbroken = chat.ask(STORY)
-    assert unbroken.whole, unbroken.error
+    bees, unbroken = paced
     before = trio.swarm.engines()
     sights = [Sight(), Sight()]  # Of two streams at a time one is there and one elsewhere.
     readers = [threading.Thread(target=chat.ask, args=(STORY,), kwargs={"sight": sight}) for sight in sights]
     for reader in readers:
         reader.start()
     trio.swarm.until(lambda: all(sight.count > CUT_AT for sight in sights), what="two streams under way")
-    assert {paced[sight.rustbee_id] for sight in sights} == set(paced.values())
+    assert {bees[sight.rustbee_id] for sight in sights} == set(bees.values())
     struck_s = time.monotonic()
     if fault is None:
         trio.proxy.drop()

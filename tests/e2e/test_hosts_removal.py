@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from host_swarm import SWARMESH_DIR, Trio
+
+pytestmark = pytest.mark.timeout(300)
 
 
 def left_by_swarmesh(trio: Trio, name: str) -> tuple[dict[int, str], list[str]]:

@@ -33,6 +33,8 @@ from swarmesh.hosts.wheels import NoRegistryError, NoWheelError
 from swarmesh.wire.errors import RemoteError
 from swarmesh.wire.hosts import Step, StepState
 
+pytestmark = pytest.mark.timeout(300)
+"""The first test's setup is a whole installation, which writes much; other tests may use the same disk."""
 HIVE = "0123456789ab"
 NO_REGISTRY = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
 """The settings of a host whose pip reaches nothing."""

@@ -73,6 +73,11 @@ class Home(msgspec.Struct, frozen=True):
         return Path(tempfile.gettempdir()) / f"swarmesh-{os.getuid()}-{digest}"
 
     @property
+    def host_name_file(self) -> Path:
+        """What the machine is called in the swarm, on a host that lends itself."""
+        return self.root / "host.name"
+
+    @property
     def models_dir(self) -> Path:
         """Model files that were copied here from elsewhere in the swarm, a directory for each model."""
         return self.root / "models"

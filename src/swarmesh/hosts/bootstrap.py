@@ -37,7 +37,7 @@ from typing import Any, Final
 
 MIB: Final = 1024 * 1024
 ENV_MIB: Final = 256
-"""What an environment needs: it took 185 MiB on Linux x86-64 with all that pip compiles."""
+"""What an environment needs, with room to spare: the whole of a home took 172 MiB on Linux x86-64."""
 DOWNLOADS_MIB: Final = 64
 """What the wheels need until they are installed when the host fetches them itself: they took 48 MiB."""
 CHUNK_BYTES: Final = 256 * 1024
@@ -62,6 +62,8 @@ NO_WHEEL: Final = re.compile(r"No matching distribution found for ([\w.-]+)|(\S+
 IMPORTS: Final = "import swarmesh, apsw, httptools, msgspec, psutil, uvloop"
 COMMANDS: Final = ("swarmesh", "llorch-pool")
 MODELS: Final = ("models", "models.json")
+HOST_NAME: Final = "host.name"
+"""As `swarmesh.config.home.Home.host_name_file` has it."""
 Json = dict[str, Any]
 
 
@@ -188,6 +190,7 @@ def probe(order: Json, _: RawIOBase) -> Json:
         "root": str(place.root),
         "disk_free_mib": shutil.disk_usage(place.user_home).free // MIB,
         "ready": place.starts(order["digest"]),
+        "known_as": _read(place.hive(order["hive"]) / HOST_NAME).strip() if order.get("hive") else "",
     }
 
 

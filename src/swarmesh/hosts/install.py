@@ -33,6 +33,7 @@ class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
         macos: Version of macOS; empty elsewhere.
         root: Below which directory everything of Swarmesh lies there.
         ready: This version of the software is installed and starts.
+        known_as: The name under which this hive used it last; empty when it never did.
     """
 
     python: str
@@ -45,6 +46,7 @@ class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     disk_free_mib: int
     ready: bool
+    known_as: str = ""
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -63,13 +65,13 @@ class _File(msgspec.Struct, frozen=True):
     sha256: str
 
 
-async def look(shell: RemoteShell, digest: str) -> MachineFacts:
-    """Facts about the host; ``digest`` is the software that might be there.
+async def look(shell: RemoteShell, digest: str, *, hive: str = "") -> MachineFacts:
+    """Facts about the host; ``digest`` is the software that might be there, ``hive`` who might have used it.
 
     Raises:
         SwarmeshError: The host cannot be reached or looked at.
     """
-    process = await shell.start({"action": "probe", "digest": digest})
+    process = await shell.start({"action": "probe", "digest": digest, "hive": hive})
     try:
         return msgspec.json.decode(await _done(process), type=MachineFacts)
     finally:

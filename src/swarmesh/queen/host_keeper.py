@@ -14,8 +14,9 @@ from swarmesh.core.errors import ConflictError, InvalidValueError, SwarmeshError
 from swarmesh.core.events import HostDrainRequested, WorkerStopRequested
 from swarmesh.core.ids import LOCAL_HOST, HostName
 from swarmesh.hosts.host_key import forget_host_key, learn_host_key
-from swarmesh.hosts.install import install, uninstall
+from swarmesh.hosts.install import MachineFacts, install, look, uninstall
 from swarmesh.hosts.machine_checks import check_machine
+from swarmesh.hosts.ssh_errors import HostUnreachableError
 from swarmesh.hosts.ssh_shell import SshShell
 from swarmesh.hosts.ssh_target import SshTarget, checked_target
 from swarmesh.queen.api.steps import OnStep
@@ -137,16 +138,26 @@ class HostKeeper:
         key = await learn_host_key(target, self._home, expected=request.fingerprint)
         whence = "your own ssh knows it" if key.known_to_user else "compare it with the host's own, if you can"
         _tell(on_step, "key", StepState.DONE, f"host key {key.fingerprint} ({key.key_type}); {whence}")
+        fresh = False
         try:
             shell = SshShell(target, self._home)
             software = await self._hosts.software()
+            fresh = self._is_fresh(await look(shell, software.digest, hive=self._hosts.hive), target)
             facts = await install(shell, software, self._home.root / "wheels", on_step, hive=self._hosts.hive)
             log.info("host_installed", host=name, python=facts.python, machine=facts.machine)
             return await self._connect(target, request, key.fingerprint, on_step)
         except BaseException:
             if not known:
-                await asyncio.shield(self._undo(target))
+                await asyncio.shield(self._undo(target, uninstalls=fresh))
             raise
+
+    def _is_fresh(self, facts: MachineFacts, target: SshTarget) -> bool:
+        """Whether this hive never used the machine: what is there of another time is not ours to take away."""
+        if facts.known_as != target.name and facts.known_as in self._hosts.others():
+            raise ConflictError(
+                f"{target.address} is host {facts.known_as!r} already", hint="One machine, one name.", param="name"
+            )
+        return not facts.known_as
 
     async def _connect(self, target: SshTarget, request: HostAddRequest, fingerprint: str, on_step: OnStep) -> HostView:
         record = HostRecord(
@@ -168,8 +179,9 @@ class HostKeeper:
         member = self._hosts.admit(record)
         member.host.open()
         await member.host.connected(CONNECT_WAIT_S)
-        async with asyncio.timeout(CONNECT_WAIT_S):
-            await member.adopted.wait()
+        await self._hosts.wait_adopted({target.name}, CONNECT_WAIT_S)
+        if not member.adopted.is_set():
+            raise HostUnreachableError(f"{target.name} does not say which rustbees it has")
         await self._store.put_host(record)
         _tell(on_step, "connect", StepState.DONE, f"{target.name} is connected")
         return await self._hosts.view(target.name)
@@ -180,10 +192,11 @@ class HostKeeper:
         known = self._hosts.member(record.name).record
         return known == msgspec.structs.replace(record, added_at_ms=known.added_at_ms, draining=known.draining)
 
-    async def _undo(self, target: SshTarget) -> None:
+    async def _undo(self, target: SshTarget, *, uninstalls: bool) -> None:
         await self._hosts.dismiss(target.name)
         try:
-            await uninstall(SshShell(target, self._home), self._hosts.hive, keep_models=False)
+            if uninstalls:
+                await uninstall(SshShell(target, self._home), self._hosts.hive, keep_models=False)
         except SwarmeshError as error:
             log.info("nothing_to_undo", host=target.name, error=error.message)
         forget_host_key(target.name, self._home)

@@ -188,6 +188,11 @@ class Hosts:
             HostUnknownError: None is called that.
         """
         member = self._members.get(name)
+        if name == LOCAL_HOST:
+            raise ConflictError(
+                f"{name} is the queennode's own machine: it is neither drained nor removed",
+                hint="'swarmesh rustbees stop ID' stops its rustbees.",
+            )
         if member is None:
             raise HostUnknownError(f"no host is called {name!r}", param="host")
         return member

@@ -61,6 +61,7 @@ class Session:
         self, opening: Opening, home: Home, lines: asyncio.StreamReader, output: Output, silence_limit_s: float
     ) -> None:
         _keep_secret(opening, home)
+        write_private(home.host_name_file, opening.host.encode())
         self._note = QueenNote(home)
         self._lines = lines
         self._look_s = silence_limit_s / LOOKS

@@ -23,7 +23,7 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     type: Backend = Backend.AUTO
-    modelcell: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    modelcell: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     host: Annotated[str, msgspec.Meta(max_length=128)] = ""
     gpu: Annotated[int, msgspec.Meta(ge=0, le=64)] | None = None
     cellalloc: Annotated[int, msgspec.Meta(ge=1)] | None = None
