@@ -235,11 +235,15 @@ class Machine:
         found = {}
         for process in psutil.Process(self.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-                inner = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1]
                 if process.name() != "sshd" and process.status() != psutil.STATUS_ZOMBIE:
-                    found[int(inner)] = " ".join(process.cmdline())
+                    found[_inner_pid(process.pid)] = " ".join(process.cmdline())
         return found
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a process by the pid it has there, at once."""
+        for process in psutil.Process(self.pid).children(recursive=True):
+            if _inner_pid(process.pid) == pid:
+                process.send_signal(number)
 
     def files(self) -> list[str]:
         """Everything in the login user's home there, by its path from the home on."""
@@ -400,6 +404,11 @@ def _refusal() -> str:
     except MachineError as error:
         return " ".join(str(error).split())
     return ""
+
+
+def _inner_pid(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
 
 
 def _make_key(path: Path) -> None:

@@ -136,6 +136,9 @@ async def _host(sshd: SshdRig | None, queen_home: Home) -> AsyncIterator[Host]:
 class Unconcerned:
     def host_up(self, host: SshHost) -> None: ...
 
+    def host_busy(self, host: SshHost) -> bool:
+        return False
+
     def host_down(self, host: SshHost, error: SwarmeshError) -> None: ...
 
 

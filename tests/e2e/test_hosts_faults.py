@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from bench.reliability.chat import Chat
 from bench.reliability.question import Question
 from bench.reliability.recital import SONG
-from bench.reliability.sight import Sight, difference
+from bench.reliability.sight import Sight, Silence, difference
 
 from fault_proxy import CUT, GOOD, HALF_OPEN, Faults, Trickle
 from host_swarm import ADD_TIMEOUT_S, SWARMESH_DIR, Trio, in_background
@@ -22,6 +23,10 @@ GAP_S_MAX = 6.0
 BACK_S_MAX = 15.0
 ADOPTED_S_MAX = 5.0
 CUT_AT = 60
+RECITAL_CUT_AT = 20
+TRIES = 4
+NOTICED_MS = 500
+"""A stream that stands still for so long was broken; the engine pauses for less."""
 PACED = ("--type", "python", "--modelcell", "paced", "--class", "fake:tokens=240,tokens_per_s=50", "--slots", "4")
 STORY = Question("paced", "What did the bees do all night?")
 COPY_PACE = Trickle(bytes_at_once=16_384, interval_ms=10)
@@ -58,27 +63,44 @@ def test_a_cut_link_in_the_middle_of_the_recital(trio: Trio, chat: Chat) -> None
     unbroken = chat.ask(SONG)
     assert unbroken.whole, unbroken.error
     before = trio.swarm.engines()
-    cut: list[float] = []
+    for _ in range(TRIES):
+        sight, silence = recital_cut(trio, chat, before)
+        host = before[sight.rustbee_id][0]
+        print(f"{host} cut at token {RECITAL_CUT_AT}: {silence}")  # Shown with pytest -s.
+        differs = difference(sight, unbroken)
+        assert differs.identical, (sight.error, differs)
+        assert differs.usage_equal
+        assert silence is not None
+        assert silence.gap_ms <= 1000 * GAP_S_MAX
+        trio.swarm.until(
+            lambda sight=sight: sight.rustbee_id not in trio.swarm.healthy(), what="it is known to be away"
+        )
+        mended_s = time.monotonic()
+        trio.machines[host].mend()
+        trio.swarm.until(
+            lambda: trio.swarm.engines() == before, timeout_s=BACK_S_MAX, what="the same engine serves again"
+        )
+        print(f"healthy {time.monotonic() - mended_s:.1f} s after the link came back")
+        if silence.gap_ms >= NOTICED_MS:
+            return
+    pytest.fail("the fault came too late each time: all of the song was on its way already")
+
+
+def recital_cut(trio: Trio, chat: Chat, engines: dict[str, tuple[str, int]]) -> tuple[Sight, Silence | None]:
+    """The song with a cut link in it; the engine stands still while that is done, for it is fast."""
+    cut_s: list[float] = []
 
     def pull(sight: Sight) -> None:
-        if sight.count == CUT_AT:
-            trio.machines[before[sight.rustbee_id][0]].cut()
-            cut.append(time.monotonic())
+        if sight.count == RECITAL_CUT_AT:
+            host, engine_pid = engines[sight.rustbee_id]
+            machine = trio.machines[host]
+            machine.signal(engine_pid, signal.SIGSTOP)
+            machine.cut()
+            cut_s.append(time.monotonic())
+            machine.signal(engine_pid, signal.SIGCONT)
 
     sight = chat.ask(SONG, pull)
-    host = before[sight.rustbee_id][0]
-    silence = sight.silence(cut[0])
-    print(f"{host} cut at token {CUT_AT}: {silence}")  # Shown with pytest -s.
-    differs = difference(sight, unbroken)
-    assert differs.identical, (sight.error, differs)
-    assert differs.usage_equal
-    assert silence is not None
-    assert silence.gap_ms <= 1000 * GAP_S_MAX
-    trio.swarm.until(lambda: sight.rustbee_id not in trio.swarm.healthy(), what="it is known to be away")
-    mended_s = time.monotonic()
-    trio.machines[host].mend()
-    trio.swarm.until(lambda: trio.swarm.engines() == before, timeout_s=BACK_S_MAX, what="the same engine serves again")
-    print(f"healthy {time.monotonic() - mended_s:.1f} s after the link came back")
+    return sight, sight.silence(cut_s[0])
 
 
 @pytest.mark.parametrize("fault", [CUT, HALF_OPEN, None], ids=["cut", "half open", "reset"])

@@ -12,7 +12,6 @@ import pytest
 from host_bed import Bed, Machine
 from host_swarm import HostSwarm, Trio, error_of, host_swarm
 
-
 pytestmark = pytest.mark.timeout(300)
 
 

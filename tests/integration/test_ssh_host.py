@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from rustbee_rig import LittleQueen, make_spec
-from sshd_rig import SshdRig, missing, no_software, running_sshd
+from sshd_rig import DIGEST, SshdRig, missing, no_software, running_sshd
 from swarmesh.config.home import Home, QueenFile, read_queen_file
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.hosts import ssh_host as ssh_host_module
@@ -30,6 +30,7 @@ from swarmesh.wire.session import Kept, Opening, Purpose, Wanted
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no host over SSH: {missing()}")
 
 HIVE = "0123456789ab"
+OLDER = "fedcba9876543210"
 SECRET = bytes(range(32))
 NOBODY = "http://127.0.0.1:9"
 
@@ -39,6 +40,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.words: list[str] = []
+        self.busy = False
         self._news = asyncio.Event()
 
     def host_up(self, host: SshHost) -> None:
@@ -46,6 +48,9 @@ class Seen:
 
     def host_down(self, host: SshHost, error: SwarmeshError) -> None:
         self._note(error.code)
+
+    def host_busy(self, host: SshHost) -> bool:
+        return self.busy
 
     async def wait(self, *words: str, timeout_s: float = 15.0) -> None:
         async with asyncio.timeout(timeout_s):
@@ -238,6 +243,7 @@ async def test_an_ssh_ends_with_a_queen_that_is_killed(sshd: SshdRig, home: Home
         "class Unconcerned:\n"
         "    def host_up(self, host): pass\n"
         "    def host_down(self, host, error): pass\n"
+        "    def host_busy(self, host): return False\n"
         "async def main():\n"
         "    target = msgspec.json.decode(sys.argv[2], type=SshTarget)\n"
         "    home = Home(Path(sys.argv[3]))\n"
@@ -306,6 +312,35 @@ async def test_what_is_missing_there_is_installed(
     host.open()
     await host.connected(within_s=30.0)
     assert asked == [("0123456789abcdef", {"hive": HIVE})]
+    await host.close()
+
+
+async def test_an_older_version_serves_until_this_one_is_installed_and_nobody_is_busy(
+    sshd: SshdRig, home: Home, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envs = sshd.login_home / ".swarmesh" / "envs"
+    (envs / DIGEST).rename(envs / OLDER)
+    (envs / OLDER / ".ready").write_text(str((envs / OLDER / "bin" / "python").resolve()))
+    monkeypatch.setattr(ssh_host_module, "UPGRADE_LOOK_S", 0.05)
+    asked = asyncio.Event()
+
+    async def install(*_args: Any, **_named: Any) -> None:
+        sshd.install_this()
+        asked.set()
+
+    monkeypatch.setattr(ssh_host_module, "install", install)
+    seen.busy = True
+    host = make_host(sshd, home, seen)
+    host.open()
+    await host.connected(within_s=30.0)
+    assert await host.workers() == [], "the older version answers"
+    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.sleep(0.2)
+    assert seen.words == ["up"], "somebody's stream would break"
+    seen.busy = False
+    await seen.wait("up", "host_lost", "up")
+    await asyncio.sleep(0.2)
+    assert seen.words == ["up", "host_lost", "up"], "and then it is what it should be"
     await host.close()
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from swarmesh.cli.screen import duration
 from swarmesh.client import Swarmesh
+from swarmesh.client.endpoint import LentHomeError
 from swarmesh.config.home import Home
 from swarmesh.core.errors import QueenUnreachableError, SwarmeshError
 from swarmesh.hosts.machine_checks import Verdict, check_machine, fact
@@ -23,6 +24,8 @@ def _queen() -> CheckView:
     try:
         with Swarmesh(timeout_s=QUEEN_TIMEOUT_S) as swarm:
             health = swarm.health()
+    except LentHomeError as error:
+        return fact("queennode", Verdict.INFO, error.message, error.hint)
     except QueenUnreachableError as error:
         return fact("queennode", Verdict.INFO, error.message, "swarmesh up")
     except SwarmeshError as error:

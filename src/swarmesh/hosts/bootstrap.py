@@ -59,6 +59,8 @@ KEPT_VARIABLES: Final = re.compile(
 """What a session keeps of its login's environment: no session outlives the agent socket of the ssh that began it."""
 NO_SPACE: Final = re.compile(r"No space left on device|Disk quota exceeded")
 NO_WHEEL: Final = re.compile(r"No matching distribution found for ([\w.-]+)|(\S+) is not a supported wheel")
+SOFTWARE: Final = "SWARMESH_SOFTWARE"
+"""Tells a session which version it is, as `swarmesh.remote.session` says it in its hello."""
 IMPORTS: Final = "import swarmesh, apsw, httptools, msgspec, psutil, uvloop"
 COMMANDS: Final = ("swarmesh", "llorch-pool")
 MODELS: Final = ("models", "models.json")
@@ -113,6 +115,11 @@ class Place:
             return (self.env(digest) / ".ready").read_text() == str(self.python(digest).resolve(strict=True))
         except OSError:
             return False
+
+    def newest(self) -> str:
+        """The version that was installed last; empty when none is whole."""
+        ready = [env for env in self.envs.glob("*") if self.ready(env.name)]
+        return max(ready, key=lambda env: (env / ".ready").stat().st_mtime).name if ready else ""
 
     def starts(self, digest: str) -> bool:
         """Whether it is installed and can be imported."""
@@ -217,18 +224,23 @@ def install(order: Json, orders: RawIOBase) -> Json:
         step("tidy")
         _write_commands(place, digest, order.get("hive", ""))
         removed = _remove_unused(place, digest)
-        step("tidy", f"{removed} old versions removed" if removed else "", done=True)
+        step("tidy", f"{removed or 'no'} old versions removed", done=True)
     return probe(order, orders)
 
 
 def run(order: Json, _: RawIOBase) -> Json:
-    """Become the session; the rest of standard input is its own."""
-    place = Place()
-    if not place.ready(order["digest"]):
-        raise HostError("host_not_installed", f"version {order['digest']} of Swarmesh is not in {place.envs}")
-    python = str(place.python(order["digest"]))
+    """Become the session; the rest of standard input is its own.
+
+    With ``or_other`` another version will do until this one is installed: the queen's next life finds her workers.
+    """
+    place, digest = Place(), order["digest"]
+    if not place.ready(digest) and order.get("or_other"):
+        digest = place.newest() or digest
+    if not place.ready(digest):
+        raise HostError("host_not_installed", f"version {digest} of Swarmesh is not in {place.envs}")
+    python = str(place.python(digest))
     argv = [python, "-I", "-m", "swarmesh.remote"]
-    os.execve(python, argv, session_environment(os.environ))  # noqa: S606 - without a shell is how it should be
+    os.execve(python, argv, {**session_environment(os.environ), SOFTWARE: digest})  # noqa: S606 - without a shell is how it should be
 
 
 def uninstall(order: Json, _: RawIOBase) -> Json:
@@ -290,14 +302,14 @@ def _install(place: Place, order: Json, orders: RawIOBase, lock: int) -> None:
     step("send")
     for file in order["files"]:
         _receive(orders, place.incoming / _word(file["name"]), file)
-    step("send", done=True)
+    step("send", "what has to be installed has arrived", done=True)
     step("environment", str(env))
     # Without pip: Debian's Python brings none along, and a pip was sent.
     venv.EnvBuilder(symlinks=True, with_pip=False).create(env)
-    step("environment", str(env), done=True)
+    step("environment", f"an environment of its own: {env}", done=True)
     step("packages")
     _install_packages(Pip(python, place.incoming, lock), place.incoming, order)
-    step("packages", done=True)
+    step("packages", "the packages are installed", done=True)
     step("check")
     step("check", _check(python), done=True)
     os.sync()  # The mark must not outlive, in a power cut, what it vouches for.
@@ -406,7 +418,9 @@ def _check(python: Path) -> str:
     if code:
         raise HostError("host_install_failed", f"what was installed does not start: {said}")
     code, said = run_python(python, "import xllamacpp")
-    return f"the built-in engine does not start here ({said}); the host's own llama-server may be used" if code else ""
+    if code:
+        return f"the built-in engine does not start here ({said}); the host's own llama-server may be used"
+    return "it starts, and so does the built-in engine"
 
 
 def _check_space(place: Place, coming_bytes: int, *, registry: bool) -> None:

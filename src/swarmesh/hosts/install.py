@@ -99,7 +99,7 @@ async def install(
         if error.code != NoRegistryError.code:
             raise
         reason = error
-    on_step(Step(step="packages", state=StepState.RUNNING, text="the host reaches no registry; fetching them here"))
+    on_step(Step(step="registry", state=StepState.DONE, text="the host reaches no registry: the wheels come from here"))
     wheels = await _wheels_for(await look(shell, software.digest), software, wheels_dir, reason)
     files = [*ours, *((wheel, wheel.name) for wheel in wheels)]
     return await _install(shell, {**order, "registry": False}, files, on_step)

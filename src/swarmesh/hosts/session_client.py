@@ -20,7 +20,7 @@ from swarmesh.core.errors import (
     SwarmeshError,
 )
 from swarmesh.hosts.remote_process import RemoteProcess
-from swarmesh.hosts.ssh_errors import HostLostError, HostSetupError
+from swarmesh.hosts.ssh_errors import HostLostError, HostOutdatedError, HostSetupError
 from swarmesh.wire.errors import RemoteError
 from swarmesh.wire.session import PING_INTERVAL_S, PROTOCOL, Call, Hello, Opening, Reply
 
@@ -75,9 +75,8 @@ class SessionClient:
         except TimeoutError as error:
             raise HostLostError(f"{opening.host} did not begin its session within {HELLO_WAIT_S:g} s") from error
         if hello.protocol != PROTOCOL:
-            raise HostSetupError(
-                f"{opening.host} speaks session protocol {hello.protocol}, this queennode {PROTOCOL}",
-                hint="Add the host again: that installs the same version.",
+            raise HostOutdatedError(
+                f"{opening.host} speaks session protocol {hello.protocol}, this queennode {PROTOCOL}"
             )
         return cls(process, hello, opening.host)
 

@@ -46,6 +46,13 @@ class HostSetupError(HostUnreachableError):
     passing = False
 
 
+class HostOutdatedError(HostSetupError):
+    """The host has another version of Swarmesh, which does not understand this one."""
+
+    code = "host_outdated"
+    default_hint = "Add the host again: that installs the same version."
+
+
 class HostKeyUnknownError(HostSetupError):
     """No key of this host is known."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
+import structlog
 
 from swarmesh.config.home import Home
 from swarmesh.core.errors import SwarmeshError
@@ -20,7 +21,7 @@ from swarmesh.hosts.install import install
 from swarmesh.hosts.remote_process import RemoteProcess
 from swarmesh.hosts.session_client import OnProgress, again
 from swarmesh.hosts.software import Software
-from swarmesh.hosts.ssh_errors import HostSetupError, HostUnreachableError
+from swarmesh.hosts.ssh_errors import HostOutdatedError, HostSetupError, HostUnreachableError
 from swarmesh.hosts.ssh_forwards import drop_socket, worker_socket
 from swarmesh.hosts.ssh_link import SshLink, place_of
 from swarmesh.hosts.ssh_shell import SshShell
@@ -30,8 +31,12 @@ from swarmesh.wire.hosts import HostStatus, Step
 from swarmesh.wire.session import Opening, Purpose
 from swarmesh.wire.spec import WorkerSpec
 
+UPGRADE_LOOK_S: Final = 1.0
+UPGRADE_LOOKS_MAX: Final = 120
+"""A host that is never idle is connected anew all the same after so many looks; its streams go on elsewhere."""
 NOT_INSTALLED: Final = "host_not_installed"
-"""What the host says when it has another version of Swarmesh than the queen, or none."""
+"""What the host says when it has no version of Swarmesh."""
+log = structlog.get_logger("hosts")
 T = TypeVar("T")
 
 
@@ -43,6 +48,9 @@ class Watcher(Protocol):
 
     def host_down(self, host: SshHost, error: SwarmeshError) -> None:
         """A connection that stood is lost, or the first try failed. Tries go on."""
+
+    def host_busy(self, host: SshHost) -> bool:
+        """Whether a moment without the connection would break somebody's stream."""
 
 
 class SshHost:
@@ -161,7 +169,7 @@ class SshHost:
         """
         self._stands()
         software = await self._software()
-        process = await self._shell.start({"action": "run", "digest": software.digest})
+        process = await self._shell.start({"action": "run", "digest": software.digest, "or_other": True})
         opening = msgspec.structs.replace(opening, hive=self._opening.hive, host=self.name)
         with contextlib.suppress(ConnectionError):  # It has ended; why, whoever reads finds out.
             await process.send(msgspec.json.encode(opening) + b"\n")
@@ -244,6 +252,7 @@ class SshHost:
     async def _follow(self, link: SshLink) -> float:
         """Until it breaks; how long it held."""
         began_s = time.monotonic()
+        upgrading = asyncio.create_task(self._upgrade(link))
         try:
             self._change(HostStatus.CONNECTED, None, link)
             self._watcher.host_up(self)
@@ -251,8 +260,26 @@ class SshHost:
             self._change(HostStatus.CONNECTING, lost)
             self._watcher.host_down(self, lost)
         finally:
+            upgrading.cancel()
             await link.close()
         return time.monotonic() - began_s
+
+    async def _upgrade(self, link: SshLink) -> None:
+        """Install this queen's version beside the one that answered, then connect anew: no worker was kept waiting."""
+        software = await self._software()
+        if link.session.hello.software == software.digest:
+            return
+        try:
+            await self._install(software)
+        except SwarmeshError as error:
+            log.warning("not_upgraded", host=self.name, code=error.code, error=error.message)
+            return
+        for _ in range(UPGRADE_LOOKS_MAX):
+            if not self._watcher.host_busy(self):
+                break
+            await asyncio.sleep(UPGRADE_LOOK_S)
+        log.info("upgraded", host=self.name, software=software.digest)
+        link.end()
 
     def _fail(self, error: SwarmeshError) -> None:
         first = self._error is None
@@ -263,14 +290,19 @@ class SshHost:
     async def _connect(self) -> SshLink:
         software = await self._software()
         try:
-            return await self._open_link(software)
+            return await self._open_link(software, or_other=True)
+        except HostOutdatedError as error:
+            log.info("host_outdated", host=self.name, error=error.message)
         except RemoteError as error:
             if error.code != NOT_INSTALLED:
                 raise
-        await install(self._shell, software, self._home.root / "wheels", _unseen, hive=self._opening.hive)
+        await self._install(software)
         return await self._open_link(software)
 
-    async def _open_link(self, software: Software) -> SshLink:
+    async def _install(self, software: Software) -> None:
+        await install(self._shell, software, self._home.root / "wheels", _unseen, hive=self._opening.hive)
+
+    async def _open_link(self, software: Software, *, or_other: bool = False) -> SshLink:
         return await SshLink.open(
             self._shell,
             self._home,
@@ -278,6 +310,7 @@ class SshHost:
             opening=self._opening,
             queen_address=self._queen_address(),
             sockets={self._socket(worker_id): place for worker_id, place in self._places.items()},
+            or_other=or_other,
         )
 
     def _change(self, status: HostStatus, error: SwarmeshError | None, link: SshLink | None = None) -> None:

@@ -45,11 +45,12 @@ class SshLink:
         opening: Opening,
         queen_address: str,
         sockets: Mapping[Path, str],
+        or_other: bool = False,
     ) -> SshLink:
         """Connect, and have everything in place.
 
-        ``digest`` is the software that has to be installed there, ``queen_address`` where the queen listens here, and
-        ``sockets`` are paths here, and where on the host each has to lead (see `place_of`).
+        ``digest`` is the software that has to be installed there, if not ``or_other``; ``queen_address`` is where the
+        queen listens here, and ``sockets`` are paths here, and where on the host each has to lead (see `place_of`).
 
         Raises:
             SwarmeshError: It did not work; nothing is left of it.
@@ -57,7 +58,7 @@ class SshLink:
         home.make()
         control = control_socket(home, shell.target.name)
         drop_socket(control)  # Left by a queen that was killed; ssh would not take its place.
-        process = await shell.start_session({"action": "run", "digest": digest}, control)
+        process = await shell.start_session({"action": "run", "digest": digest, "or_other": or_other}, control)
         link = None
         try:
             session = await SessionClient.open(process, opening)
@@ -83,6 +84,10 @@ class SshLink:
     async def run(self) -> SwarmeshError:
         """Return when the connection is over, and why."""
         return await asyncio.shield(self._running)
+
+    def end(self) -> None:
+        """Have the session end, and the connection with it: `run` returns."""
+        self._process.end_input()
 
     async def close(self) -> None:
         """End the session and everything that goes through the connection."""

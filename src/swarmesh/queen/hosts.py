@@ -35,6 +35,8 @@ from swarmesh.wire.spec import Backend
 
 RESERVED_NAMES: Final = frozenset({LOCAL_HOST, "any", "all", "local"})
 ADOPTION_RETRY_S: Final = 1.0
+PROBE_WAIT_S: Final = 1.5
+"""What a machine gets to answer somebody who only looks: a cut cable is noticed later than that."""
 LOCAL_PROXIMITY: Final = 1.0
 """Nothing is nearer than the queen's own machine."""
 
@@ -253,10 +255,15 @@ class Hosts:
         return facts
 
     async def refresh(self) -> None:
-        """Measure every machine that can be reached."""
-        for outcome in await asyncio.gather(*map(self.probe, self.reachable()), return_exceptions=True):
-            if isinstance(outcome, BaseException) and not isinstance(outcome, SwarmeshError):
+        """Measure every machine that can be reached; of one that does not answer soon the last figures stand."""
+        outcomes = await asyncio.gather(*map(self._probe_soon, self.reachable()), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, SwarmeshError | TimeoutError):
                 raise outcome
+
+    async def _probe_soon(self, name: str) -> None:
+        async with asyncio.timeout(PROBE_WAIT_S):
+            await self.probe(name)
 
     def free(self, name: str) -> tuple[PoolFree, ...]:
         """What may still be promised there, as last measured."""
@@ -295,6 +302,10 @@ class Hosts:
             return
         member.adopted.clear()
         self.follower.lose(host.name, error.message)
+
+    def host_busy(self, host: SshHost) -> bool:
+        """Whether a task runs there."""
+        return any(worker.running for worker in self._driver.swarm.fleet if worker.host == host.name)
 
     # inside
 

@@ -37,6 +37,10 @@ UNNUMBERED: Final = 0
 """The id of the answer to a line that is no call; calls are counted from 1."""
 
 
+SOFTWARE: Final = "SWARMESH_SOFTWARE"
+"""Set by `swarmesh.hosts.bootstrap`."""
+
+
 class Ending(StrEnum):
     """Why a session is over."""
 
@@ -86,6 +90,7 @@ class Session:
                 pid=os.getpid(),
                 boot_id=boot_id(),
                 queen_socket=str(self._note.socket),
+                software=os.environ.get(SOFTWARE, ""),
             )
         )
         loop = asyncio.get_running_loop()

@@ -63,6 +63,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         queen_socket: Where the queen's port should appear on the host; nothing is there yet.
+        software: Digest of the software it runs, see `swarmesh.hosts.software`.
     """
 
     protocol: int
@@ -70,6 +71,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     boot_id: str
     queen_socket: str
+    software: str = ""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
