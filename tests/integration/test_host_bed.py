@@ -153,11 +153,12 @@ def test_nothing_is_left_after_a_failed_test(bed: Bed) -> None:
     assert not [path for path in directories if path.exists()]
 
 
-def test_machines_end_with_a_test_run_that_is_killed(bed: Bed) -> None:
+def test_machines_end_with_a_test_run_that_is_killed(bed: Bed, tmp_path: Path) -> None:
     program = "from host_bed import machines\nimport signal\n"
     program += "with machines(1) as (one,):\n print(one.pid, flush=True)\n signal.pause()"
     argv = [sys.executable, "-c", program]
-    with subprocess.Popen(argv, cwd=TESTS, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(argv, cwd=TESTS, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         assert psutil.pid_exists(pid)

@@ -228,3 +228,15 @@ async def test_nothing_stays_under_watch_of_a_worker_that_is_gone(
     await until(lambda: not quick_rig.queen._vigil._watched and not quick_rig.queen._control._links)
     await until(lambda: all(watcher.finished for watcher in agent.watchers))
     assert json.dumps((await quick_rig.json("GET", RUSTBEES))["rustbees"]) == "[]"
+
+
+async def test_a_suspect_that_lives_is_asked_how_it_is(quick_rig: Rig, new_agent: NewAgent, until: Until) -> None:
+    rig = quick_rig
+    first = await one_agent(rig, new_agent, 1)
+    await until(lambda: len(first.watchers) == 1)
+    client = await rig.start_chat(stream=True)
+    call = await first.call()
+    call.cut()
+    assert (await statuses(rig))["rustbee-1"] == "suspect"
+    await until(lambda: len(first.watchers) == 2, "who begins to watch is told at once")
+    await client.close()

@@ -8,6 +8,7 @@ from typing import Final
 
 from swarmesh.core.events import WorkerFellSilent, WorkerHeard
 from swarmesh.core.ids import WorkerId
+from swarmesh.core.liveness import WorkerStatus
 from swarmesh.net.upstream import UpstreamCall
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.links import WorkerLink
@@ -16,6 +17,8 @@ from swarmesh.wire.http1 import ResponseHead
 
 SILENT_TICKS_MAX: Final = 10
 """5 s without a byte, or without a connection."""
+DOUBT_TICKS: Final = 6
+"""A suspect is asked how it is after 3 s, not at its next waggle, which may be half a minute away."""
 RETRY_S: Final = 1.0
 WATCH_TARGET: Final = b"/watch"
 
@@ -76,6 +79,7 @@ class ControlLink:
         self._call: UpstreamCall | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._quiet_ticks = 0
+        self._doubted_ticks = 0
         self.silent = False
 
     def connect(self) -> None:
@@ -101,6 +105,7 @@ class ControlLink:
         """See `swarmesh.queen.vigil.Watched`."""
         self._quiet_ticks += 1
         if self._quiet_ticks < SILENT_TICKS_MAX:
+            self._ask_a_suspect()
             return
         if self._worker_id not in self._driver.swarm.fleet:
             self._gone(self._worker_id)
@@ -130,6 +135,15 @@ class ControlLink:
     def broken(self, reason: str) -> None:
         """See `swarmesh.net.upstream.Sink`."""
         self._again(reason)
+
+    def _ask_a_suspect(self) -> None:
+        # Its stream broke and yet it lives: who begins to watch an agent is told at once how it is.
+        worker = self._driver.swarm.fleet.get(self._worker_id)
+        doubted = worker is not None and worker.status is WorkerStatus.SUSPECT and not self.silent
+        self._doubted_ticks = self._doubted_ticks + 1 if doubted else 0
+        if self._doubted_ticks >= DOUBT_TICKS:
+            self._doubted_ticks = 0
+            self.reconnect()
 
     def _again(self, _reason: str) -> None:
         # Why is nobody's business: an end is told by the process, a broken stream by the stream.

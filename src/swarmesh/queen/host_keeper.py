@@ -77,7 +77,7 @@ class HostKeeper:
             raise InvalidValueError(f"no host can be called {target.name!r}", hint="Add --name NAME.", param="name")
         known = target.name in self._hosts.others()
         if known:
-            self._must_be_the_same(self._hosts.member(target.name).record, target)
+            target = _as_before(target, self._hosts.member(target.name).record)
         with _Claim(self._busy, target.name):
             return await self._add(target, request, on_step, known=known)
 
@@ -229,15 +229,6 @@ class HostKeeper:
         member.record = msgspec.structs.replace(member.record, draining=draining)
         await self._store.put_host(member.record)
 
-    def _must_be_the_same(self, record: HostRecord, target: SshTarget) -> None:
-        if (record.address, record.port) != (target.address, target.port):
-            where = f"{record.address}:{record.port}" if record.port else record.address
-            raise ConflictError(
-                f"{target.name} is the name of another host ({where})",
-                hint="Choose another --name, or remove that host first.",
-                param="name",
-            )
-
 
 class _Claim:
     """One change of a host at a time."""
@@ -257,3 +248,17 @@ class _Claim:
 
 def _tell(on_step: OnStep, step: str, state: StepState, text: str) -> None:
     on_step(Step(step=step, state=state, text=text))
+
+
+def _as_before(target: SshTarget, record: HostRecord) -> SshTarget:
+    """The host that is meant when it is added again: what was not said this time is as it was."""
+    if record.address != target.address or target.port not in {0, record.port}:
+        where = f"{record.address}:{record.port}" if record.port else record.address
+        raise ConflictError(
+            f"{target.name} is the name of another host ({where})",
+            hint="Choose another --name, or remove that host first.",
+            param="name",
+        )
+    return msgspec.structs.replace(
+        target, user=target.user or record.user, port=record.port, identity=target.identity or record.identity
+    )

@@ -19,8 +19,8 @@ from swarmesh.wire.hosts import Step
 COPIES_AT_ONCE: Final = 3
 """A copy holds a connection to each of two machines, which take four: with one for the session, copies in opposite
 directions can never wait for one another."""
-TRIES_MAX: Final = 5
-"""In a row that brought nothing."""
+TRIES_MAX: Final = 10
+"""In a row that brought nothing: a machine that comes back within most of a minute is waited for."""
 PAUSE_S: Final = 0.5
 PAUSE_MAX_S: Final = 8.0
 
