@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
@@ -391,7 +392,12 @@ async def test_a_host_that_does_not_know_us_is_not_asked_again_and_again(sshd: S
 
 
 def ssh_children(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children(recursive=True) if child.name() == "ssh"]
+    found = []
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # It ended a moment ago, as short runs of ssh do.
+            if child.name() == "ssh":
+                found.append(child)
+    return found
 
 
 def files_of(directory: Path) -> list[str]:
