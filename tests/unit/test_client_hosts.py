@@ -67,7 +67,7 @@ def test_a_host_is_added_step_by_step(client: Client, queen: FakeQueen) -> None:
         "user": "bee",
         "port": 0,
         "identity": "",
-        "proximity": 0.5,
+        "proximity": None,
         "fingerprint": "SHA256:abc",
     }
     assert client.call("add_host", "box").name == "box", "nobody has to look at the steps"

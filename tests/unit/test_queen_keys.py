@@ -81,22 +81,25 @@ def test_a_worker_speaks_for_itself_an_admin_for_all_a_client_for_none(ring: Key
 
 
 def test_a_host_speaks_for_its_own_workers_only(ring: KeyRing) -> None:
-    key = worker_key(host_secret(SECRET, "mac"), "rustbee-1")
+    key = worker_key(host_secret(SECRET, "mac", 1), "rustbee-1")
     with pytest.raises(UnauthorizedError):
         ring.identify(header(key))
-    ring.add_host("mac")
-    ring.add_host("oak")
+    assert ring.add_host("mac", 1) == host_secret(SECRET, "mac", 1)
+    ring.add_host("oak", 1)
     worker = ring.identify(header(key))
     assert (worker.role, worker.worker_id, worker.host) == (Role.WORKER, "rustbee-1", "mac")
     assert ring.identify(header(worker_key(SECRET, "rustbee-1"))).host == "localhost"
     assert ring.worker_key("mac", "rustbee-1") == key
+    ring.add_host("mac", 2)
+    with pytest.raises(UnauthorizedError):
+        ring.identify(header(key))  # It was removed and added again; this is the machine before.
     ring.remove_host("mac")
     with pytest.raises(UnauthorizedError):
         ring.identify(header(key))
 
 
 def test_hosts_cannot_make_the_keys_of_others() -> None:
-    secrets = {SECRET, host_secret(SECRET, "mac"), host_secret(SECRET, "oak"), host_secret(bytes(32), "mac")}
+    secrets = {SECRET, host_secret(SECRET, "mac", 1), host_secret(SECRET, "oak", 1), host_secret(bytes(32), "mac", 1)}
     assert len(secrets) == 4
     assert hive_id(SECRET) != hive_id(bytes(32))
     assert len(hive_id(SECRET)) == 12

@@ -15,7 +15,7 @@ from swarmesh.cli.rustbees import DEFAULT_GRACE_S, STOP_SLACK_S
 from swarmesh.cli.screen import AsJson, duration, note, print_facts, print_json, print_table
 from swarmesh.cli.waiting import step_lines, wait_gone
 from swarmesh.client import Swarmesh
-from swarmesh.wire.hosts import PROXIMITY_DEFAULT, HostView, Step, StepState
+from swarmesh.wire.hosts import HostView, Step, StepState
 
 HEADINGS: Final = ("host", "address", "status", "cores", "MiB free", "MiB", "GPUs", "rustbees")
 KEY_STEP: Final = "key"
@@ -35,7 +35,7 @@ def add(
     user: Annotated[str, typer.Option(help="Login name; ssh's own choice when left out.")] = "",
     port: Annotated[int, typer.Option(help="Port of its sshd; ssh's own choice when left out.")] = 0,
     identity: Annotated[Path | None, typer.Option(help="Private key file; ssh's own keys when left out.")] = None,
-    proximity: Annotated[float, typer.Option(help="0 far to 1 near; nearer hosts are preferred.")] = PROXIMITY_DEFAULT,
+    proximity: Annotated[float | None, typer.Option(help="0 far to 1 near; nearer hosts are preferred.")] = None,
     fingerprint: Annotated[str, typer.Option(help="SHA256:... that its host key has to have.")] = "",
     as_json: AsJson = False,
 ) -> None:

@@ -11,7 +11,6 @@ import msgspec
 from swarmesh.client.call import Call, StepsCall
 from swarmesh.client.routes import BASE, EVENT_STREAM, read_nothing, reader
 from swarmesh.wire.hosts import (
-    PROXIMITY_DEFAULT,
     CheckList,
     CheckView,
     Copied,
@@ -52,7 +51,7 @@ def add_host(
     user: str = "",
     port: int = 0,
     identity: str = "",
-    proximity: float = PROXIMITY_DEFAULT,
+    proximity: float | None = None,
     fingerprint: str = "",
     on_step: OnStep = _unseen,
 ) -> StepsCall[HostView]:

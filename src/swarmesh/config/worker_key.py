@@ -42,9 +42,12 @@ def worker_of_key(secret: bytes, key: str) -> str | None:
     return worker_id if hmac.compare_digest(key.encode(), worker_key(secret, worker_id).encode()) else None
 
 
-def host_secret(secret: bytes, host: str) -> bytes:
-    """What the worker keys of another host are derived from, so that a host can speak for its own workers only."""
-    return hmac.new(secret, b"host\0" + host.encode(), hashlib.sha256).digest()
+def host_secret(secret: bytes, host: str, added_at_ms: int) -> bytes:
+    """What the worker keys of another host are derived from, so that a host can speak for its own workers only.
+
+    A host that is removed and added again gets another one: the keys of the machine before are worth nothing.
+    """
+    return hmac.new(secret, b"host\0%d\0%b" % (added_at_ms, host.encode()), hashlib.sha256).digest()
 
 
 def hive_id(secret: bytes) -> str:

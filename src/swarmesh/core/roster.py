@@ -90,6 +90,7 @@ class Roster:
             out.append(RaiseAlarm(event.worker_id, event.code, event.message))
             # It may have registered, and been given tasks, before its start was found to have failed.
             self._dispatcher.give_up_on(worker, event.code, event.message, out)
+            out.append(ForgetWorker(event.worker_id))
 
     def registered(self, event: WorkerRegistered, now_ms: int, out: list[Command]) -> None:
         """Take a worker in; one that comes back keeps its identity and its books."""

@@ -30,7 +30,8 @@ async def ask_who(agent: AgentFile, location: str, key: str) -> Registration:
         raise UpstreamError(f"{agent.socket_path} answers something else than an agent: {error}") from error
     finally:
         client.close()
-    said = (registration.pid, registration.boot_id, registration.started_at, registration.nonce)
-    if (agent.pid, agent.boot_id, agent.started_at, agent.nonce) != said:
+    who = registration
+    said = (who.rustbee_id, who.pid, who.boot_id, who.started_at, who.nonce)
+    if (agent.rustbee_id, agent.pid, agent.boot_id, agent.started_at, agent.nonce) != said:
         raise ConflictError(f"{agent.socket_path} is answered by another life of {agent.rustbee_id}")
     return registration

@@ -17,7 +17,6 @@ from swarmesh.hosts.host_key import forget_host_key, learn_host_key
 from swarmesh.hosts.install import MachineFacts, install, look, uninstall
 from swarmesh.hosts.machine_checks import check_machine
 from swarmesh.hosts.ssh_errors import HostUnreachableError
-from swarmesh.hosts.ssh_shell import SshShell
 from swarmesh.hosts.ssh_target import SshTarget, checked_target
 from swarmesh.queen.api.steps import OnStep
 from swarmesh.queen.driver import Driver
@@ -25,9 +24,11 @@ from swarmesh.queen.hosts import RESERVED_NAMES, Hosts, Member
 from swarmesh.queen.workers import Workers
 from swarmesh.store.records import HostRecord
 from swarmesh.store.store import Store
-from swarmesh.wire.hosts import CheckView, HostAddRequest, HostStatus, HostView, Step, StepState
+from swarmesh.wire.hosts import PROXIMITY_DEFAULT, CheckView, HostAddRequest, HostStatus, HostView, Step, StepState
 
 CONNECT_WAIT_S: Final = 30.0
+UNDO_LIMIT_S: Final = 30.0
+"""What is taken away after a failure has to be away by then; a queen that ends does not wait longer."""
 STOP_SLACK_S: Final = 15.0
 """How much longer than its grace a worker may take to end."""
 GONE_LOOK_S: Final = 0.1
@@ -91,11 +92,15 @@ class HostKeeper:
         member = self._hosts.member(name)
         with _Claim(self._busy, name):
             if member.host.status is HostStatus.CONNECTED:
-                await self._stop_workers(name, on_step, grace_s)
-                await member.host.close()
-                _tell(on_step, "uninstall", StepState.RUNNING, f"taking away what was installed on {name}")
-                await uninstall(SshShell(member.host.target, self._home), self._hosts.hive, keep_models=keep_models)
-                _tell(on_step, "uninstall", StepState.DONE, f"nothing of this hive is left on {name}")
+                record = member.record
+                member.record = msgspec.structs.replace(record, draining=True)  # Nothing is started there meanwhile.
+                try:
+                    await self._clear(member, on_step, keep_models=keep_models, grace_s=grace_s)
+                except BaseException:
+                    member.record = record
+                    member.host.open()
+                    await self._store.put_host(record)
+                    raise
             else:
                 _tell(on_step, "uninstall", StepState.DONE, f"{name} is out of reach: what is there stays there")
             await self._forget(name)
@@ -132,6 +137,16 @@ class HostKeeper:
 
     # inside
 
+    async def _clear(self, member: Member, on_step: OnStep, *, keep_models: bool, grace_s: float) -> None:
+        name = member.host.name
+        await self._stop_workers(name, on_step, grace_s)
+        await member.host.close()
+        # Forgotten first: a queen that dies now must not find the host bare and install everything anew.
+        await self._store.delete_host(HostName(name))
+        _tell(on_step, "uninstall", StepState.RUNNING, f"taking away what was installed on {name}")
+        await uninstall(self._hosts.shell(member.host.target), self._hosts.hive, keep_models=keep_models)
+        _tell(on_step, "uninstall", StepState.DONE, f"nothing of this hive is left on {name}")
+
     async def _add(self, target: SshTarget, request: HostAddRequest, on_step: OnStep, *, known: bool) -> HostView:
         name = target.name
         _tell(on_step, "key", StepState.RUNNING, f"asking {target.address} for its host key")
@@ -140,7 +155,7 @@ class HostKeeper:
         _tell(on_step, "key", StepState.DONE, f"host key {key.fingerprint} ({key.key_type}); {whence}")
         fresh = False
         try:
-            shell = SshShell(target, self._home)
+            shell = self._hosts.shell(target)
             software = await self._hosts.software()
             fresh = self._is_fresh(await look(shell, software.digest, hive=self._hosts.hive), target)
             facts = await install(shell, software, self._home.root / "wheels", on_step, hive=self._hosts.hive)
@@ -160,45 +175,46 @@ class HostKeeper:
         return not facts.known_as
 
     async def _connect(self, target: SshTarget, request: HostAddRequest, fingerprint: str, on_step: OnStep) -> HostView:
-        record = HostRecord(
-            name=HostName(target.name),
-            address=target.address,
-            user=target.user,
-            port=target.port,
-            identity=target.identity,
-            proximity=request.proximity,
-            fingerprint=fingerprint,
-            added_at_ms=time.time_ns() // 1_000_000,
-            draining=False,
-        )
-        if self._stands(record):
-            _tell(on_step, "connect", StepState.DONE, f"{target.name} is connected already")
-            return await self._hosts.view(target.name)
-        _tell(on_step, "connect", StepState.RUNNING, f"connecting to {target.name}")
-        await self._hosts.dismiss(target.name)
+        name = target.name
+        known = self._hosts.member(name) if name in self._hosts.others() else None
+        record = _record(target, request, fingerprint, known.record if known is not None else None)
+        if known is not None and known.host.target == target and known.adopted.is_set():
+            known.record = record
+            _tell(on_step, "connect", StepState.DONE, f"{name} is connected already")
+        else:
+            _tell(on_step, "connect", StepState.RUNNING, f"connecting to {name}")
+            await self._connect_anew(record, known)
+            _tell(on_step, "connect", StepState.DONE, f"{name} is connected")
+        await self._store.put_host(record)
+        return await self._hosts.view(name)
+
+    async def _connect_anew(self, record: HostRecord, known: Member | None) -> None:
+        await self._hosts.dismiss(record.name)
         member = self._hosts.admit(record)
         member.host.open()
-        await member.host.connected(CONNECT_WAIT_S)
-        await self._hosts.wait_adopted({target.name}, CONNECT_WAIT_S)
-        if not member.adopted.is_set():
-            raise HostUnreachableError(f"{target.name} does not say which rustbees it has")
-        await self._store.put_host(record)
-        _tell(on_step, "connect", StepState.DONE, f"{target.name} is connected")
-        return await self._hosts.view(target.name)
+        try:
+            await self._wait_known(member)
+        except BaseException:
+            if known is not None:  # What worked before is tried again.
+                await self._hosts.dismiss(record.name)
+                self._hosts.admit(known.record).host.open()
+            raise
 
-    def _stands(self, record: HostRecord) -> bool:
-        if record.name not in self._hosts.reachable():
-            return False
-        known = self._hosts.member(record.name).record
-        return known == msgspec.structs.replace(record, added_at_ms=known.added_at_ms, draining=known.draining)
+    async def _wait_known(self, member: Member) -> None:
+        await member.host.connected(CONNECT_WAIT_S)
+        await self._hosts.wait_adopted({member.host.name}, CONNECT_WAIT_S)
+        if not member.adopted.is_set():
+            raise HostUnreachableError(f"{member.host.name} does not say which rustbees it has")
 
     async def _undo(self, target: SshTarget, *, uninstalls: bool) -> None:
         await self._hosts.dismiss(target.name)
         try:
             if uninstalls:
-                await uninstall(SshShell(target, self._home), self._hosts.hive, keep_models=False)
-        except SwarmeshError as error:
-            log.info("nothing_to_undo", host=target.name, error=error.message)
+                async with asyncio.timeout(UNDO_LIMIT_S):
+                    # Models are kept: some may be from an earlier time, and a fresh host has none.
+                    await uninstall(self._hosts.shell(target), self._hosts.hive, keep_models=True)
+        except (SwarmeshError, TimeoutError) as error:
+            log.warning("not_undone", host=target.name, error=str(error))
         forget_host_key(target.name, self._home)
 
     async def _stop_workers(self, name: str, on_step: OnStep, grace_s: float) -> None:
@@ -261,4 +277,21 @@ def _as_before(target: SshTarget, record: HostRecord) -> SshTarget:
         )
     return msgspec.structs.replace(
         target, user=target.user or record.user, port=record.port, identity=target.identity or record.identity
+    )
+
+
+def _record(target: SshTarget, request: HostAddRequest, fingerprint: str, known: HostRecord | None) -> HostRecord:
+    proximity = request.proximity
+    if proximity is None:
+        proximity = known.proximity if known is not None else PROXIMITY_DEFAULT
+    return HostRecord(
+        name=HostName(target.name),
+        address=target.address,
+        user=target.user,
+        port=target.port,
+        identity=target.identity,
+        proximity=proximity,
+        fingerprint=fingerprint,
+        added_at_ms=known.added_at_ms if known is not None else time.time_ns() // 1_000_000,
+        draining=known.draining if known is not None else False,
     )

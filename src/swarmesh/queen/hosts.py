@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from swarmesh.config.home import Home
-from swarmesh.config.worker_key import hive_id, host_secret, worker_secret
+from swarmesh.config.worker_key import hive_id, worker_secret
 from swarmesh.core.errors import ConflictError, NotFoundError, SwarmeshError
 from swarmesh.core.events import GpuMemory, HostProbed
 from swarmesh.core.ids import LOCAL_HOST, HostName
@@ -99,6 +99,7 @@ class Hosts:
         self._local_shelf = LocalShelf(home)
         self._local_facts: HostFacts | None = None
         self._members: dict[str, Member] = {}
+        self._shells: dict[str, SshShell] = {}
         self._software: asyncio.Task[Software] | None = None
         self._began_s = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -139,17 +140,23 @@ class Hosts:
             name=record.name, address=record.address, user=record.user, port=record.port, identity=record.identity
         )
         host = SshHost(
-            SshShell(target, self._home),
+            self.shell(target),
             self._home,
             hive=self.hive,
-            secret=host_secret(self._secret, record.name),
+            secret=self._keys.add_host(record.name, record.added_at_ms),
             software=self.software,
             queen_address=self._queen_address,
             watcher=self,
         )
-        self._keys.add_host(record.name)
         member = self._members[record.name] = Member(record, host, hive=self.hive)
         return member
+
+    def shell(self, target: SshTarget) -> SshShell:
+        """The way to a machine's shell: one for each, as it counts the connections there."""
+        known = self._shells.get(target.name)
+        if known is None or known.target != target:
+            known = self._shells[target.name] = SshShell(target, self._home)
+        return known
 
     async def dismiss(self, name: str) -> None:
         """Let a host's connection go and know it no more."""

@@ -83,9 +83,10 @@ class KeyRing:
         self._worker_secret = worker_secret
         self._host_secrets: dict[str, bytes] = {LOCAL_HOST: worker_secret}
 
-    def add_host(self, host: str) -> None:
-        """Let the workers of another host in."""
-        self._host_secrets[host] = host_secret(self._worker_secret, host)
+    def add_host(self, host: str, added_at_ms: int) -> bytes:
+        """Let the workers of another host in; the secret that their keys are made from."""
+        self._host_secrets[host] = host_secret(self._worker_secret, host, added_at_ms)
+        return self._host_secrets[host]
 
     def remove_host(self, host: str) -> None:
         """Let them in no more."""

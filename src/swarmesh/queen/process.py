@@ -174,6 +174,7 @@ class Queen:
 
     async def _take_over(self) -> None:
         # Workers first: what ran goes on where it ran, if that is known by then.
+        await self._workers.recall()
         await self._hosts.open()
         await self._foreign.resume()
         await self._workers.adopt(LOCAL_HOST)

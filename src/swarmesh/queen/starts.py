@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
-from typing import Any, Final, Protocol
+from collections import OrderedDict
+from collections.abc import Container
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -16,6 +17,7 @@ from swarmesh.core.errors import NotEnoughMemoryError, SwarmeshError
 from swarmesh.core.events import SpawnProgressed, SpawnRequested
 from swarmesh.core.ids import LOCAL_HOST, HostName, ModelName, WorkerId
 from swarmesh.core.placement import HostCandidate, choose_host
+from swarmesh.hosts.ssh_errors import HostLostError
 from swarmesh.models.modelcell import ModelKind
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.hosts import Hosts
@@ -28,6 +30,8 @@ from swarmesh.wire.views import SpawnRequest
 
 LLAMA_ENGINES: Final = frozenset({EngineKind.LLAMA_CPP, EngineKind.LLAMA_SERVER})
 ANY_HOST: Final = "any"
+UNWANTED_MAX: Final = 1_000
+"""Ids of workers that were stopped while they were being started."""
 RENEWAL_S: Final = 10.0
 """How often a start that takes long is told to the core, which would take its silence for death."""
 
@@ -58,7 +62,9 @@ class Starts:
         self._specs: dict[WorkerId, WorkerSpec] = {}
         self._progress: dict[WorkerId, Step] = {}
         self._refusals: dict[WorkerId, SwarmeshError] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[WorkerId, asyncio.Task[None]] = {}
+        self._unwanted: OrderedDict[WorkerId, None] = OrderedDict()
+        self._unsure: dict[WorkerId, str] = {}
         self.watcher: StartWatcher | None = None
 
     def spec(self, worker_id: WorkerId) -> WorkerSpec | None:
@@ -77,12 +83,32 @@ class Starts:
         """The worker is gone."""
         self._specs.pop(worker_id, None)
         self._progress.pop(worker_id, None)
+        self._unsure.pop(worker_id, None)
+        task = self._tasks.get(worker_id)
+        if task is not None and task is not asyncio.current_task():
+            # Its agent may be on its way already; whoever comes under this id is sent away again.
+            self._unwanted[worker_id] = None
+            while len(self._unwanted) > UNWANTED_MAX:
+                self._unwanted.popitem(last=False)
+            task.cancel()
+
+    def is_unwanted(self, worker_id: WorkerId) -> bool:
+        """Whether it was stopped before it ran."""
+        return worker_id in self._unwanted
+
+    def settle(self, host: str, alive: Container[str]) -> None:
+        """The host is in reach again: starts of which nobody knew how they went have gone well, or have failed."""
+        for worker_id in [worker_id for worker_id, where in self._unsure.items() if where == host]:
+            why = self._unsure.pop(worker_id)
+            if worker_id not in alive:
+                self._failed(worker_id, HostLostError.code, f"the connection to {why} broke while it was started there")
 
     async def close(self) -> None:
         """Stop waiting for files; what has arrived of them is kept."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def ask(self, request: SpawnRequest) -> WorkerId:
         """Have a worker started; returns when it was decided, not when it is ready.
@@ -120,7 +146,9 @@ class Starts:
         if len(command.gpus) == 1:
             spec = msgspec.structs.replace(spec, gpu=command.gpus[0])
         self._specs[command.worker_id] = spec
-        self._do(self._start(spec))
+        task = asyncio.get_running_loop().create_task(self._start(spec))
+        self._tasks[command.worker_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(command.worker_id, None))
 
     def refuse(self, command: RefuseSpawn) -> None:
         """See `swarmesh.queen.driver.Effects.refuse_spawn`."""
@@ -178,6 +206,10 @@ class Starts:
             if spec.engine in LLAMA_ENGINES and not spec.model_path:
                 spec = await self._with_file(spec)
             await self._hosts.get(spec.host).spawn(spec)
+        except HostLostError as error:
+            # It may run: its memory stays promised until the host can be asked.
+            log.warning("start_unsure", rustbee_id=worker_id, error=error.message)
+            self._unsure[worker_id] = spec.host
         except SwarmeshError as error:
             self._failed(worker_id, error.code, error.message)
         except OSError as error:
@@ -216,11 +248,6 @@ class Starts:
             worker_id = WorkerId(f"rustbee-{secrets.token_hex(2)}")
             if worker_id not in self._driver.swarm.fleet and worker_id not in self._specs:
                 return worker_id
-
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _unseen(_step: Step) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from swarmesh.core.commands import ForgetWorker, RaiseAlarm, StopWorker
-from swarmesh.core.errors import NotFoundError, SwarmeshError
+from swarmesh.core.errors import ConflictError, NotFoundError, SwarmeshError
 from swarmesh.core.events import HostLost, SpawnFailed, WorkerAlarmed, WorkerGone, WorkerStopRequested
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import LOCAL_HOST, HostName, WorkerId
@@ -29,6 +29,7 @@ from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.report_order import ReportOrder
 from swarmesh.queen.starts import Starts
 from swarmesh.queen.worker_events import registered, waggled
+from swarmesh.queen.worker_homes import WORKERS_PER_HOST_MAX, WorkerHomes
 from swarmesh.queen.worker_views import rustbee_view, waggle_view, worker_record
 from swarmesh.store.records import AlarmRecord
 from swarmesh.store.store import Store
@@ -70,6 +71,7 @@ class Workers:
         self._epoch = epoch
         self._cut_offs = CutOffs(driver.links)
         self._order = ReportOrder()
+        self.homes = WorkerHomes(driver.swarm.fleet)
         self._last_alarm: dict[WorkerId, ErrorBody] = {}
         self._departed: OrderedDict[WorkerId, RustbeeView] = OrderedDict()
         self._waggles: dict[WorkerId, Waggle] = {}
@@ -101,18 +103,21 @@ class Workers:
 
         Raises:
             CutOffError: A drill keeps it away.
+            ForbiddenError: It is a worker of another host.
+            ConflictError: It was stopped before it ran, or its host has too many.
             SwarmeshError: It cannot be reached from here.
         """
         worker_id = WorkerId(registration.rustbee_id)
         self._cut_offs.check(worker_id)
+        host = self._hosts.get(host_name)
+        self._must_be_wanted(worker_id, host)
+        self.homes.settle(worker_id, host_name)
         if not self._order.is_news(registration) and worker_id in self._driver.swarm.fleet:
             return self._answer(worker_id)
-        host = self._hosts.get(host_name)
         reached = await host.reach(worker_id, registration.location)
         if registration.epoch > self._epoch:
             # The hivecomb was lost, or is an old copy: agents have obeyed later queens than it knows of.
-            self._epoch = registration.epoch + 1
-            self._write(self._store.next_epoch(above=registration.epoch))
+            self._epoch = max(self._epoch, await self._store.next_epoch(above=registration.epoch))
         key = self._keys.worker_key(host_name, worker_id)
         link = WorkerLink(worker_id, reached, dialect=Dialect.AGENT, key=key, epoch=self._epoch)
         self._driver.links.put(link)
@@ -203,6 +208,7 @@ class Workers:
         self._stopping.discard(worker_id)
         self._waggles.pop(worker_id, None)
         self._starts.forget(worker_id)
+        self.homes.forget(worker_id)
         self._last_alarm.pop(worker_id, None)
         self._cut_offs.forget(worker_id)
         self._order.forget(worker_id)
@@ -225,7 +231,7 @@ class Workers:
         Raises:
             SwarmeshError: The host cannot be asked.
         """
-        found = await self._hosts.get(host_name).workers()
+        found = (await self._hosts.get(host_name).workers())[:WORKERS_PER_HOST_MAX]
         records = [record for record in await self._store.workers() if record.host == host_name and not record.direct]
         for record in records:
             self._recall(record.spec)
@@ -235,6 +241,8 @@ class Workers:
             if record.worker_id not in alive:
                 self.goodbye(record.worker_id, f"{record.worker_id} has ended while {host_name} was out of reach")
                 await self._store.delete_worker(record.worker_id)
+                self.homes.forget(record.worker_id)
+        self._starts.settle(host_name, alive)
 
     def lose(self, host_name: str, message: str) -> None:
         """The way to a host is broken: nothing more goes to its workers until they are heard again."""
@@ -268,7 +276,24 @@ class Workers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def recall(self) -> None:
+        """Before anybody is heard: which workers live where."""
+        for record in await self._store.workers():
+            if not record.direct:
+                self.homes.recall(record.worker_id, record.host)
+
     # inside
+
+    def _must_be_wanted(self, worker_id: WorkerId, host: Host) -> None:
+        if self._starts.is_unwanted(worker_id):
+            self._do(self._end_unwanted(worker_id, host))
+            raise ConflictError(f"{worker_id} was stopped before it ran")
+
+    async def _end_unwanted(self, worker_id: WorkerId, host: Host) -> None:
+        try:
+            await host.stop(worker_id, STOP_GRACE_S)
+        except (SwarmeshError, OSError) as error:
+            log.warning("not_stopped", rustbee_id=worker_id, error=str(error))
 
     def _recall(self, spec: bytes) -> None:
         try:
@@ -280,6 +305,7 @@ class Workers:
         worker_id = WorkerId(agent.rustbee_id)
         host = self._hosts.get(host_name)
         try:
+            self.homes.check(worker_id, host_name)
             reached = await host.reach(worker_id, f"unix:{agent.socket_path}")
             who = await ask_who(agent, reached, self._keys.worker_key(host_name, worker_id))
             await self.register(who, host_name)
@@ -318,7 +344,9 @@ class Workers:
             return
         finally:
             self._watched.discard(worker_id)
-        self.goodbye(worker_id, last_words)
+        worker = self._driver.swarm.fleet.get(worker_id)
+        if worker is None or worker.host == host.name:
+            self.goodbye(worker_id, last_words)
 
     async def _last_words(self, worker_id: WorkerId, host: Host) -> str:
         tail = await host.tail(worker_id, LAST_LINES_SHOWN)

@@ -36,7 +36,7 @@ class HostAddRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         user: Login name; the ssh configuration decides when empty.
         port: 0 leaves the choice to the ssh configuration.
         identity: Private key file on the queen's machine; ssh's own keys and agent when empty.
-        proximity: 0.0 far to 1.0 near; nearer hosts are preferred.
+        proximity: 0.0 far to 1.0 near; nearer hosts are preferred. As before, or in the middle, when left out.
         fingerprint: ``SHA256:...`` that its key has to have; without it a key seen for the first time is taken.
     """
 
@@ -45,7 +45,7 @@ class HostAddRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     user: Annotated[str, msgspec.Meta(max_length=64)] = ""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     identity: Annotated[str, msgspec.Meta(max_length=4096)] = ""
-    proximity: Ratio = PROXIMITY_DEFAULT
+    proximity: Ratio | None = None
     fingerprint: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 

@@ -9,8 +9,10 @@ import msgspec
 from swarmesh.core.liveness import WorkerStatus
 
 Ratio = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 ShortText = Annotated[str, msgspec.Meta(max_length=512)]
+EPOCH_MAX = 10**12
+"""No queen lives so often; a larger number in a header is refused by agents."""
 RustbeeName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
 """It goes into headers and into paths, so it is made of what is harmless in both."""
 
@@ -73,7 +75,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: ShortText = ""
     started_at: float = 0.0
     nonce: ShortText = ""
-    epoch: Count = 0
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCH_MAX)] = 0
     number: Count = 0
 
 

@@ -92,26 +92,32 @@ def rustbee_routes(workers: Workers, foreign: ForeignServers, store: Store) -> l
 def report_routes(workers: Workers) -> list[Route]:
     """The rows of the table for what workers themselves say."""
 
+    def _must_speak_for(request: Request, worker_id: str) -> str:
+        who = identity_of(request)
+        who.must_speak_for(worker_id)
+        if who.host:
+            workers.homes.check(WorkerId(worker_id), who.host)
+        return who.host
+
     async def register(request: Request) -> Response:
         registration = decode_body(_registration_decoder, await request.body())
-        who = identity_of(request)
-        who.must_speak_for(registration.rustbee_id)
-        return JsonResponse(await workers.register(registration, who.host or LOCAL_HOST))
+        host = _must_speak_for(request, registration.rustbee_id)
+        return JsonResponse(await workers.register(registration, host or LOCAL_HOST))
 
     async def waggle(request: Request) -> Response:
         report = decode_body(_waggle_decoder, await request.body())
-        identity_of(request).must_speak_for(report.rustbee_id)
+        _must_speak_for(request, report.rustbee_id)
         return JsonResponse(workers.waggle(report))
 
     async def alarm(request: Request) -> Response:
         cry = decode_body(_alarm_decoder, await request.body())
-        identity_of(request).must_speak_for(cry.rustbee_id)
+        _must_speak_for(request, cry.rustbee_id)
         workers.alarm(cry)
         return JsonResponse(WaggleAnswer(acknowledged=True, status="dead", next_waggle=1.0))
 
     async def goodbye(request: Request) -> Response:
         worker_id = _id(request)
-        identity_of(request).must_speak_for(worker_id)
+        _must_speak_for(request, worker_id)
         workers.goodbye(worker_id, f"{worker_id} said goodbye")
         return Response(status_code=204)
 
