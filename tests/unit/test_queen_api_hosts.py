@@ -54,9 +54,11 @@ class Keeper:
         on_step(Step(step="connect", state=StepState.DONE, text="connected"))
         return MAC
 
-    async def remove(self, name: str, on_step: OnStep, *, keep_models: bool, grace_s: float) -> None:
+    async def remove(
+        self, name: str, on_step: OnStep, *, keep_models: bool, grace_s: float, forget: bool = False
+    ) -> None:
         self._known(name)
-        self.asked.append(("remove", name, keep_models, grace_s))
+        self.asked.append(("remove", name, keep_models, grace_s, forget))
         on_step(Step(step="stop", state=StepState.DONE))
 
     async def drain(self, name: str, grace_s: float) -> HostView:
@@ -164,8 +166,8 @@ async def test_what_is_no_host(api: ServedApi, body: Any) -> None:
 async def test_removing(api: ServedApi, keeper: Keeper) -> None:
     status, events = await api.ask("DELETE", "/v2/swarmesh/hosts/mac?keep_models=true&grace_s=5")
     assert (status, [name for name, _ in events], events[-1][1]) == (200, ["step", "done"], {})
-    await api.ask("DELETE", "/v2/swarmesh/hosts/mac")
-    assert keeper.asked == [("remove", "mac", True, 5.0), ("remove", "mac", False, 30.0)]
+    await api.ask("DELETE", "/v2/swarmesh/hosts/mac?forget=true")
+    assert keeper.asked == [("remove", "mac", True, 5.0, False), ("remove", "mac", False, 30.0, True)]
     assert (await api.ask("DELETE", "/v2/swarmesh/hosts/nobody"))[0] == 404
 
 

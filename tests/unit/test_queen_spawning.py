@@ -96,14 +96,20 @@ def test_engine_backend_and_memory_follow_from_what_the_host_has(
 
 
 def test_a_gpu_that_is_not_there() -> None:
-    with pytest.raises(InvalidValueError, match="mac has no cuda GPU 5; it has 0"):
+    with pytest.raises(InvalidValueError, match="mac has no cuda GPU 5; it has cuda GPU 0"):
         plan(facts(gpus=(RTX,), llama_server="/l"), type=Backend.CUDA, gpu=5)
 
 
 def test_a_host_is_known_not_to_offer_what_it_lacks() -> None:
     assert plan(facts(gpus=(RTX,)), type=Backend.CUDA).offered
-    assert not plan(MAC, type=Backend.CUDA).offered
+    assert not plan(MAC, type=Backend.ROCM).offered, "its tool may be missing"
     assert plan(MAC).offered
+
+
+@pytest.mark.parametrize("asked", [{"type": Backend.CUDA}, {"type": Backend.METAL}, {"gpu": 3}])
+def test_what_is_known_to_be_missing_is_refused_before_anything_starts(asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidValueError, match=r"mac has no .*GPU.*; it has none"):
+        plan(MAC, **asked)
 
 
 def test_a_llama_server_that_was_set_and_is_missing() -> None:

@@ -24,7 +24,9 @@ async def ask_who(agent: AgentFile, location: str, key: str) -> Registration:
     """
     client = HttpClient(parse_address(location), headers=[(b"authorization", b"Bearer " + key.encode())])
     try:
-        _, body = await client.request("GET", "/health", timeout_s=ADOPTION_TIMEOUT_S)
+        status, body = await client.request("GET", "/health", timeout_s=ADOPTION_TIMEOUT_S)
+        if status == 401:
+            raise UpstreamError(f"{agent.rustbee_id} refuses the key of this queennode: it was started by another one")
         registration = msgspec.json.decode(body, type=Registration)
     except msgspec.DecodeError as error:
         raise UpstreamError(f"{agent.socket_path} answers something else than an agent: {error}") from error

@@ -11,7 +11,7 @@ import structlog
 
 from swarmesh.config.home import Home
 from swarmesh.core.errors import ConflictError, InvalidValueError, SwarmeshError
-from swarmesh.core.events import HostDrainRequested, WorkerStopRequested
+from swarmesh.core.events import HostDrainRequested
 from swarmesh.core.ids import LOCAL_HOST, HostName
 from swarmesh.hosts.host_key import forget_host_key, learn_host_key
 from swarmesh.hosts.install import MachineFacts, install, look, uninstall
@@ -27,6 +27,8 @@ from swarmesh.store.store import Store
 from swarmesh.wire.hosts import PROXIMITY_DEFAULT, CheckView, HostAddRequest, HostStatus, HostView, Step, StepState
 
 CONNECT_WAIT_S: Final = 30.0
+REACH_WAIT_S: Final = 10.0
+"""A host that is just being connected to is waited for before it counts as out of reach."""
 UNDO_LIMIT_S: Final = 30.0
 """What is taken away after a failure has to be away by then; a queen that ends does not wait longer."""
 STOP_SLACK_S: Final = 15.0
@@ -75,23 +77,29 @@ class HostKeeper:
         """
         target = checked_target(request)
         if target.name in RESERVED_NAMES:
-            raise InvalidValueError(f"no host can be called {target.name!r}", hint="Add --name NAME.", param="name")
+            raise InvalidValueError(
+                f"no host can be called {target.name!r}",
+                hint="The queennode's own machine belongs to the swarm already; another one needs another --name.",
+                param="name",
+            )
         known = target.name in self._hosts.others()
         if known:
             target = _as_before(target, self._hosts.member(target.name).record)
         with _Claim(self._busy, target.name):
             return await self._add(target, request, on_step, known=known)
 
-    async def remove(self, name: str, on_step: OnStep, *, keep_models: bool, grace_s: float) -> None:
-        """Stop its workers, take away what was installed, forget it. One out of reach is only forgotten.
+    async def remove(
+        self, name: str, on_step: OnStep, *, keep_models: bool, grace_s: float, forget: bool = False
+    ) -> None:
+        """Stop its workers, take away what was installed, forget it; ``forget`` only lets go of one out of reach.
 
         Raises:
             HostUnknownError: None is called that.
-            HostLeftoverError: A worker there does not end.
+            HostLeftoverError: It is out of reach, or a worker there does not end.
         """
         member = self._hosts.member(name)
         with _Claim(self._busy, name):
-            if member.host.status is HostStatus.CONNECTED:
+            if await self._is_in_reach(member, forget=forget):
                 record = member.record
                 member.record = msgspec.structs.replace(record, draining=True)  # Nothing is started there meanwhile.
                 try:
@@ -113,6 +121,7 @@ class HostKeeper:
         """
         await self._mark(name, draining=True)
         self._driver.post(HostDrainRequested(HostName(name), int(grace_s * 1000)))
+        self._workers.stop_strangers(name)
         return await self._hosts.view(name)
 
     async def resume(self, name: str) -> HostView:
@@ -137,6 +146,19 @@ class HostKeeper:
 
     # inside
 
+    async def _is_in_reach(self, member: Member, *, forget: bool) -> bool:
+        if member.host.status is not HostStatus.CONNECTED:
+            try:
+                await member.host.connected(0.0 if forget else REACH_WAIT_S)
+            except SwarmeshError as error:
+                if forget:
+                    return False
+                raise HostLeftoverError(
+                    f"{member.host.name} cannot be cleaned up: {error.message}",
+                    hint="--forget lets go of it all the same; what is there stays in ~/.swarmesh of that machine.",
+                ) from error
+        return True
+
     async def _clear(self, member: Member, on_step: OnStep, *, keep_models: bool, grace_s: float) -> None:
         name = member.host.name
         await self._stop_workers(name, on_step, grace_s)
@@ -151,7 +173,9 @@ class HostKeeper:
         name = target.name
         _tell(on_step, "key", StepState.RUNNING, f"asking {target.address} for its host key")
         key = await learn_host_key(target, self._home, expected=request.fingerprint)
-        whence = "your own ssh knows it" if key.known_to_user else "compare it with the host's own, if you can"
+        whence = "it is the one you gave" if request.fingerprint else "compare it with the host's own, if you can"
+        if known or key.known_to_user:
+            whence = "the same as before" if known else "your own ssh knows it"
         _tell(on_step, "key", StepState.DONE, f"host key {key.fingerprint} ({key.key_type}); {whence}")
         fresh = False
         try:
@@ -223,7 +247,7 @@ class HostKeeper:
             return
         _tell(on_step, "stop", StepState.RUNNING, f"stopping {len(workers)} rustbees on {name}")
         for worker_id in workers:
-            self._driver.post(WorkerStopRequested(worker_id, int(grace_s * 1000)))
+            self._workers.stop(worker_id, grace_s=grace_s)
         deadline_s = time.monotonic() + grace_s + STOP_SLACK_S
         while left := self._workers.on_host(name):
             if time.monotonic() > deadline_s:

@@ -56,6 +56,7 @@ def _with_facts(view: HostView, facts: HostFacts | None) -> HostView:
         system=facts.system,
         machine=facts.machine,
         python=facts.python,
+        home=facts.layout.root,
         cpu_cores=facts.cpu_cores,
         total_mib=facts.total_mib,
         available_mib=facts.available_mib,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
@@ -288,7 +289,8 @@ class Hosts:
             HostUnknownError: None is called that.
         """
         if name == LOCAL_HOST or _is_up(self.member(name)):
-            await self.probe(name)
+            with contextlib.suppress(SwarmeshError, TimeoutError):  # Then it is shown as it was.
+                await self._probe_soon(name)
         return self._view(name)
 
     async def let_go(self, worker_id: str) -> None:

@@ -41,6 +41,9 @@ class HostDirectory(Protocol):
     def reachable(self) -> list[str]:
         """Those that can be reached now, the queen's own first."""
 
+    def taking_workers(self) -> list[str]:
+        """Those of them that can be given a worker now."""
+
     def shelf(self, name: str) -> Shelf:
         """Its model files."""
 
@@ -79,6 +82,14 @@ class ModelFilesService:
         """
         return (await self._locate(modelcell, on_step)).cell
 
+    async def known_cell(self, modelcell: str) -> Modelcell:
+        """As `cell`, and nothing is downloaded for it.
+
+        Raises:
+            ModelNotFoundError: Also when it was named by a reference, and has not been downloaded yet.
+        """
+        return (await self._locate(modelcell)).cell
+
     async def header(self, modelcell: str) -> GgufHeader:
         """What the modelcell's file says about itself, from wherever it is.
 
@@ -112,9 +123,11 @@ class ModelFilesService:
         slots, context_tokens = size_of_slots(header, settings.rustbee, spawn)
         need = worker_estimate(header, slots=slots, context_tokens=context_tokens)
         there = await self.holders(request.modelcell, self._hosts.reachable())
+        taking, reachable = self._hosts.taking_workers(), self._hosts.reachable()
         views = [
-            _fit_view(host, memory, need, file_there=host in there)
+            _fit_view(host, memory, need, file_there=host in there, closed="" if host in taking else why)
             for host in self._hosts.names()
+            for why in ["draining" if host in reachable else "out of reach"]
             for memory in _with_all_gpus(self._hosts.free(host))
         ]
         return FitList(
@@ -231,7 +244,7 @@ class ModelFilesService:
         cell = await self._downloads.known(reference)
         if cell is None:
             raise ModelNotFoundError(
-                f"{reference} has not been downloaded yet.", hint=f"'swarmesh models add {reference} --name NAME'"
+                f"{reference} has not been downloaded yet.", hint=f"'swarmesh models copy {reference} --to localhost'"
             )
         return cell
 
@@ -298,9 +311,11 @@ def _with_all_gpus(memories: Sequence[tuple[str, int, int]]) -> list[tuple[str, 
     return [*memories, (ALL_GPUS, sum(free for _, free, _ in gpus), sum(total for _, _, total in gpus))]
 
 
-def _fit_view(host: str, memory: tuple[str, int, int], need: MemoryEstimate, *, file_there: bool) -> FitView:
+def _fit_view(
+    host: str, memory: tuple[str, int, int], need: MemoryEstimate, *, file_there: bool, closed: str
+) -> FitView:
     label, free_mib, total_mib = memory
-    fits = need.total_mib <= free_mib
+    fits = need.total_mib <= free_mib and not closed
     return FitView(
         host=host,
         memory=label,
@@ -309,5 +324,5 @@ def _fit_view(host: str, memory: tuple[str, int, int], need: MemoryEstimate, *, 
         free_mib=free_mib,
         total_mib=total_mib,
         file_there=file_there,
-        would_help="" if fits else what_would_help(need, available_mib=free_mib, total_mib=total_mib),
+        would_help=closed or ("" if fits else what_would_help(need, available_mib=free_mib, total_mib=total_mib)),
     )

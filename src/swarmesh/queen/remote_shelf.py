@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from swarmesh.core.errors import ModelFileError, SwarmeshError
+from swarmesh.hosts.said import UNREADABLE, plain_value, steers
 from swarmesh.hosts.ssh_errors import HostUnreachableError
 from swarmesh.models.gguf import GgufHeader
 from swarmesh.models.shelf import (
@@ -73,8 +75,8 @@ class SessionCaller(Protocol):
 class HashedBytes(msgspec.Struct, frozen=True):
     """A note of progress of ``identify``."""
 
-    done_bytes: int
-    total_bytes: int
+    done_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    total_bytes: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class RemoteShelf:
@@ -103,9 +105,11 @@ class RemoteShelf:
         """See the protocol."""
 
         def progress(note: bytes) -> None:
-            if on_bytes is not None:
+            # Another version may tell something else on the way; what counts is the answer.
+            with contextlib.suppress(*UNREADABLE):
                 hashed = msgspec.json.decode(note, type=HashedBytes)
-                on_bytes(hashed.done_bytes, hashed.total_bytes)
+                if on_bytes is not None:
+                    on_bytes(hashed.done_bytes, hashed.total_bytes)
 
         return await self._caller.call("identify", {"modelcell": modelcell, "path": path}, ModelFiles, progress)
 
@@ -115,7 +119,9 @@ class RemoteShelf:
 
     async def scan(self) -> list[FoundView]:
         """See the protocol."""
-        return await self._caller.call("scan", {}, list[FoundView])
+        found = await self._caller.call("scan", {}, list[FoundView])
+        # A path is asked for as it is shown; one that would steer a terminal is not offered.
+        return [plain_value(file) for file in found if not steers(file.path)]
 
     async def send(self, path: str, offset: int) -> Outgoing:
         """See the protocol."""

@@ -27,6 +27,9 @@ SLOT_CHOICES: Final = (16, 8, 4)
 CHEAP_KV_CACHE_MIB: Final = 512
 """What the slots of a model may take for their contexts when nobody says how many there should be."""
 
+ALWAYS_FOUND: Final = frozenset({Backend.CUDA, Backend.METAL})
+"""GPUs that are seen wherever they can be used: by the driver's own library, and by the kind of machine. AMD's tool may
+be missing beside a GPU that works, and Vulkan drives anything."""
 GPU_BACKENDS: Final = frozenset({Backend.CUDA, Backend.METAL, Backend.ROCM, Backend.VULKAN})
 
 
@@ -74,6 +77,7 @@ def plan_worker(
         InvalidValueError: What is asked for does not go together.
         NotEnoughMemoryError: The estimate is more than the host has free now; says what would fit.
     """
+    _must_offer(facts, request)
     spec = _worker_spec(request, model, facts, settings, worker_id=worker_id, host=host, key=key)
     gpus = _gpus(spec, facts)
     need = need_mib(spec, model.header)
@@ -217,13 +221,28 @@ def _gpus(spec: WorkerSpec, facts: HostFacts) -> tuple[int, ...]:
         return ()
     # Vulkan drives what the vendors' tools have found.
     there = tuple(gpu.index for gpu in facts.gpus if spec.backend in {gpu.backend, Backend.VULKAN})
-    if spec.gpu is None or not there:
+    if spec.gpu is None or (not there and spec.backend not in ALWAYS_FOUND):
         return there
     if spec.gpu not in there:
-        raise InvalidValueError(
-            f"{facts.name} has no {spec.backend} GPU {spec.gpu}; it has {', '.join(map(str, there))}", param="gpu"
-        )
+        raise _no_gpu(facts, f"{spec.backend} GPU {spec.gpu}")
     return (spec.gpu,)
+
+
+def _must_offer(facts: HostFacts, request: SpawnRequest) -> None:
+    """Refuse what the engine would only find out when it starts."""
+    if request.type in ALWAYS_FOUND and all(gpu.backend is not request.type for gpu in facts.gpus):
+        raise _no_gpu(facts, f"{request.type} GPU")
+    if request.gpu is not None and request.type in {Backend.AUTO, Backend.CPU} and not facts.gpus:
+        raise _no_gpu(facts, f"GPU {request.gpu}")
+
+
+def _no_gpu(facts: HostFacts, wanted: str) -> InvalidValueError:
+    has = ", ".join(f"{gpu.backend} GPU {gpu.index}" for gpu in facts.gpus) or "none"
+    return InvalidValueError(
+        f"{facts.name} has no {wanted}; it has {has}",
+        hint=f"'swarmesh hosts doctor {facts.name}' says what was looked for; --type auto takes what is there.",
+        param="gpu",
+    )
 
 
 def _memory_of(facts: HostFacts, gpus: tuple[int, ...]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Container
@@ -38,6 +39,13 @@ RENEWAL_S: Final = 10.0
 log = structlog.get_logger("starts")
 
 
+class NoHostFitsError(NotEnoughMemoryError):
+    """No host can take this rustbee now."""
+
+    code = "no_host_fits"
+    default_hint = "'swarmesh models fit NAME' shows what it needs and where; 'swarmesh hosts list' shows the hosts."
+
+
 class StartWatcher(Protocol):
     """Who is told how a start went."""
 
@@ -71,9 +79,11 @@ class Starts:
         """What a worker was started with, if this queen started it or found it in the hivecomb."""
         return self._specs.get(worker_id)
 
-    def remember(self, spec: WorkerSpec) -> None:
-        """A worker that an earlier queen started."""
-        self._specs[WorkerId(spec.rustbee_id)] = spec
+    def recall(self, stored: bytes) -> None:
+        """What the hivecomb says about a worker that an earlier queen started; nothing of one started by hand."""
+        with contextlib.suppress(msgspec.DecodeError):
+            spec = msgspec.json.decode(stored, type=WorkerSpec)
+            self._specs[WorkerId(spec.rustbee_id)] = spec
 
     def progress(self, worker_id: WorkerId) -> Step | None:
         """What its start waits for."""
@@ -158,7 +168,7 @@ class Starts:
         """The request with the model's own name: one that was asked for by where it comes from has one by then."""
         if request.class_path:
             return request, ModelOnOffer(None)
-        cell = await self._models.cell(request.modelcell, _unseen)
+        cell = await self._models.known_cell(request.modelcell)
         header = await self._models.header(cell.name) if cell.kind is ModelKind.GGUF else None
         return msgspec.structs.replace(request, modelcell=cell.name), ModelOnOffer(cell, header)
 
@@ -250,10 +260,6 @@ class Starts:
                 return worker_id
 
 
-def _unseen(_step: Step) -> None:
-    """A download that a spawn waits for is shown to whoever asks for the model itself."""
-
-
-def _nowhere(modelcell: str, reasons: dict[str, str]) -> NotEnoughMemoryError:
+def _nowhere(modelcell: str, reasons: dict[str, str]) -> NoHostFitsError:
     said = "; ".join(f"{host}: {reason}" for host, reason in reasons.items()) or "no host is connected"
-    return NotEnoughMemoryError(f"no host takes a rustbee of {modelcell!r}: {said}")
+    return NoHostFitsError(f"no host takes a rustbee of {modelcell!r}: {said}")

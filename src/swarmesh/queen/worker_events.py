@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from swarmesh.core.events import WorkerRegistered, WorkerWaggled
 from swarmesh.core.fleet import Worker
-from swarmesh.core.ids import HostName, ModelName, WorkerId
+from swarmesh.core.ids import LOCAL_HOST, HostName, ModelName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.wire.spec import WorkerSpec
 from swarmesh.wire.waggle import Registration, Waggle
 
 
-def registered(registration: Registration, host: str, location: str, spec: WorkerSpec | None) -> WorkerRegistered:
-    """A worker introduces itself. Which host it is on, and where it is reached from here, the queen knows better."""
+def registered(registration: Registration, host: str, spec: WorkerSpec | None) -> WorkerRegistered:
+    """A worker introduces itself. Which host it is on, and how to get there, the queen knows better."""
+    # Of another machine a path alone says nothing.
+    place = registration.location.removeprefix("unix:")
+    location = registration.location if host == LOCAL_HOST else f"ssh://{host}{place}"
     return WorkerRegistered(
         worker_id=WorkerId(registration.rustbee_id),
         model=ModelName(registration.modelcell),

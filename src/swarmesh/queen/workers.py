@@ -15,7 +15,7 @@ from swarmesh.core.commands import ForgetWorker, RaiseAlarm, StopWorker
 from swarmesh.core.errors import ConflictError, NotFoundError, SwarmeshError
 from swarmesh.core.events import HostLost, SpawnFailed, WorkerAlarmed, WorkerGone, WorkerStopRequested
 from swarmesh.core.fleet import Worker
-from swarmesh.core.ids import LOCAL_HOST, HostName, WorkerId
+from swarmesh.core.ids import HostName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.host import Host
@@ -28,13 +28,13 @@ from swarmesh.queen.keys import KeyRing
 from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.report_order import ReportOrder
 from swarmesh.queen.starts import Starts
+from swarmesh.queen.strangers import Strangers, stranger_view
 from swarmesh.queen.worker_events import registered, waggled
 from swarmesh.queen.worker_homes import WORKERS_PER_HOST_MAX, WorkerHomes
 from swarmesh.queen.worker_views import rustbee_view, waggle_view, worker_record
 from swarmesh.store.records import AlarmRecord
 from swarmesh.store.store import Store
 from swarmesh.wire.errors import ErrorBody
-from swarmesh.wire.spec import WorkerSpec
 from swarmesh.wire.views import RustbeeView, SpawnRequest, WaggleView
 from swarmesh.wire.waggle import Alarm, Registration, Waggle, WaggleAnswer
 
@@ -71,6 +71,7 @@ class Workers:
         self._epoch = epoch
         self._cut_offs = CutOffs(driver.links)
         self._order = ReportOrder()
+        self._strangers = Strangers()
         self.homes = WorkerHomes(driver.swarm.fleet)
         self._last_alarm: dict[WorkerId, ErrorBody] = {}
         self._departed: OrderedDict[WorkerId, RustbeeView] = OrderedDict()
@@ -96,6 +97,9 @@ class Workers:
             NotFoundError: There is no such worker.
         """
         self._known(worker_id)
+        stranger = self._strangers.get(worker_id)
+        if stranger is not None and worker_id not in self._driver.swarm.fleet:
+            self._do(self._strangers.end(worker_id, self._hosts.get(stranger.host)))
         self._driver.post(WorkerStopRequested(worker_id, int(grace_s * 1000)))
 
     async def register(self, registration: Registration, host_name: str) -> WaggleAnswer:
@@ -122,8 +126,9 @@ class Workers:
         link = WorkerLink(worker_id, reached, dialect=Dialect.AGENT, key=key, epoch=self._epoch)
         self._driver.links.put(link)
         self._departed.pop(worker_id, None)
+        self._strangers.forget(worker_id)
         spec = self._starts.spec(worker_id)
-        self._driver.post(registered(registration, host_name, shown_location(host_name, registration.location), spec))
+        self._driver.post(registered(registration, host_name, spec))
         self._control.watch(worker_id)
         self._watch(worker_id, host)
         self._write(self._store.put_worker(worker_record(registration, host_name, spec)))
@@ -174,8 +179,8 @@ class Workers:
     # what people see
 
     def views(self) -> list[RustbeeView]:
-        """Every worker that is known."""
-        return [self._view(worker) for worker in self._driver.swarm.fleet]
+        """Every worker that is known, and those that live on a host and could not be taken over."""
+        return [*(self._view(worker) for worker in self._driver.swarm.fleet), *self._strangers.views()]
 
     def view(self, worker_id: WorkerId) -> RustbeeView:
         """One worker, also one that died lately.
@@ -231,10 +236,12 @@ class Workers:
         Raises:
             SwarmeshError: The host cannot be asked.
         """
-        found = (await self._hosts.get(host_name).workers())[:WORKERS_PER_HOST_MAX]
+        # Records first: a worker that introduces itself meanwhile must not be missed among the living.
         records = [record for record in await self._store.workers() if record.host == host_name and not record.direct]
+        found = (await self._hosts.get(host_name).workers())[:WORKERS_PER_HOST_MAX]
         for record in records:
-            self._recall(record.spec)
+            self._starts.recall(record.spec)
+        self._strangers.forget_host(host_name)
         await asyncio.gather(*(self._adopt(agent, host_name) for agent in found))
         alive = {agent.rustbee_id for agent in found}
         for record in records:
@@ -252,8 +259,14 @@ class Workers:
                 self._control.lose(worker.worker_id)
 
     def on_host(self, host_name: str) -> list[WorkerId]:
-        """The workers there."""
-        return [worker.worker_id for worker in self._driver.swarm.fleet if worker.host == host_name]
+        """The workers there, also those that could not be taken over."""
+        ours = [worker.worker_id for worker in self._driver.swarm.fleet if worker.host == host_name]
+        return [*ours, *self._strangers.on_host(host_name)]
+
+    def stop_strangers(self, host_name: str) -> None:
+        """Stop what lives there and could not be taken over."""
+        for worker_id in self._strangers.on_host(host_name):
+            self.stop(worker_id, grace_s=0.0)
 
     def started(self, worker_id: WorkerId) -> None:
         """See `swarmesh.queen.starts.StartWatcher`."""
@@ -286,20 +299,8 @@ class Workers:
 
     def _must_be_wanted(self, worker_id: WorkerId, host: Host) -> None:
         if self._starts.is_unwanted(worker_id):
-            self._do(self._end_unwanted(worker_id, host))
+            self._do(self._strangers.end(worker_id, host))
             raise ConflictError(f"{worker_id} was stopped before it ran")
-
-    async def _end_unwanted(self, worker_id: WorkerId, host: Host) -> None:
-        try:
-            await host.stop(worker_id, STOP_GRACE_S)
-        except (SwarmeshError, OSError) as error:
-            log.warning("not_stopped", rustbee_id=worker_id, error=str(error))
-
-    def _recall(self, spec: bytes) -> None:
-        try:
-            self._starts.remember(msgspec.json.decode(spec, type=WorkerSpec))
-        except msgspec.DecodeError:
-            return  # Started by hand on its host: nothing was promised to it.
 
     async def _adopt(self, agent: AgentFile, host_name: str) -> None:
         worker_id = WorkerId(agent.rustbee_id)
@@ -312,6 +313,7 @@ class Workers:
         except SwarmeshError as error:
             # It may only be slow: its own next waggle finds this queen as well.
             log.warning("not_adopted_yet", rustbee_id=worker_id, error=error.message)
+            self._strangers.met(agent, host_name, error.message)
             self._watch(worker_id, host)
 
     async def _stop(self, worker_id: WorkerId, host_name: str) -> None:
@@ -344,6 +346,7 @@ class Workers:
             return
         finally:
             self._watched.discard(worker_id)
+        self._strangers.forget(worker_id)
         worker = self._driver.swarm.fleet.get(worker_id)
         if worker is None or worker.host == host.name:
             self.goodbye(worker_id, last_words)
@@ -363,6 +366,9 @@ class Workers:
         worker = self._driver.swarm.fleet.get(worker_id)
         if worker is not None:
             return self._view(worker)
+        stranger = self._strangers.get(worker_id)
+        if stranger is not None:
+            return stranger_view(stranger)
         departed = self._departed.get(worker_id)
         if departed is None:
             raise NotFoundError(f"no rustbee is called {worker_id!r}", hint="'swarmesh rustbees list' shows them.")
@@ -391,8 +397,3 @@ async def _logged(write: Coroutine[Any, Any, Any]) -> None:
         await write
     except SwarmeshError as error:
         log.warning("hivecomb_write_failed", error=error.message)
-
-
-def shown_location(host_name: str, location: str) -> str:
-    """Where a worker is and how to get there: on another host, by SSH."""
-    return location if host_name == LOCAL_HOST else f"ssh://{host_name}{location.removeprefix('unix:')}"

@@ -83,6 +83,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
         free_mib: Main memory that may still be promised to rustbees.
         draining: Nothing new is started there.
         since_s: How long it has had this status.
+        home: Where what belongs to this hive lies on it.
         error: Why the last try to reach it failed.
     """
 
@@ -98,6 +99,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     system: str = ""
     machine: str = ""
     python: str = ""
+    home: str = ""
     cpu_cores: int = 0
     total_mib: int = 0
     available_mib: int = 0

@@ -41,8 +41,10 @@ class HostKeeper(Protocol):
             SwarmeshError: Whatever stopped it; nothing is left behind.
         """
 
-    async def remove(self, name: str, on_step: OnStep, *, keep_models: bool, grace_s: float) -> None:
-        """Stop its workers, take away what was installed, forget it."""
+    async def remove(
+        self, name: str, on_step: OnStep, *, keep_models: bool, grace_s: float, forget: bool = False
+    ) -> None:
+        """Stop its workers, take away what was installed, forget it; ``forget`` lets go of one out of reach."""
 
     async def drain(self, name: str, grace_s: float) -> HostView:
         """Start nothing new there and let its workers end; returns before they have."""
@@ -91,8 +93,10 @@ def _changing(hosts: HostKeeper, answers: StepAnswers) -> list[Route]:
 
     async def remove(request: Request) -> Response:
         name, keep_models, grace = _name(request), truth(request, "keep_models"), grace_s(request)
+        forget = truth(request, "forget")
         return answers.answer(
-            lambda on_step: hosts.remove(name, on_step, keep_models=keep_models, grace_s=grace), outlives_client=True
+            lambda on_step: hosts.remove(name, on_step, keep_models=keep_models, grace_s=grace, forget=forget),
+            outlives_client=True,
         )
 
     async def drain(request: Request) -> Response:
