@@ -181,6 +181,7 @@ class FakeQueen:
         hosts: By name; the first one is her own machine.
         progress: What a rustbee that is loading waits for, one after the other.
         loading: How often a new rustbee is shown as starting before it is healthy.
+        whence: What she knows about the key of a host that is added.
         spawn_error: What a new rustbee dies of.
     """
 
@@ -199,6 +200,7 @@ class FakeQueen:
     )
     progress: list[dict[str, Any]] = field(default_factory=list)
     loading: int = 1
+    whence: str = "compare it with the host's own, if you can"
     spawn_error: dict[str, Any] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -286,7 +288,7 @@ class FakeQueen:
             return (202 if verb == "drain" else 200), self.hosts[name]
         name = seen.body["name"] or seen.body["address"].partition(".")[0]
         self.hosts[name] = host(name, address=seen.body["address"])
-        key = step("key", "host key SHA256:abc (ED25519)")
+        key = step("key", f"host key SHA256:abc (ED25519); {self.whence}")
         return [key, step("connect", f"{name} is connected"), finished(self.hosts[name])]
 
     def _delete_hosts(self, _seen: Seen, name: str) -> Any:

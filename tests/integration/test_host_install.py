@@ -295,11 +295,12 @@ async def test_a_file_that_arrives_changed_is_not_used(tmp_path: Path) -> None:
     assert not left_in(tmp_path)
 
 
-def slow_pip(path: Path, gate: Path) -> bytes:
-    """A pip that tells that it runs, and then waits until somebody opens the gate."""
+def slow_pip(path: Path, gate: Path, *, goes_on: bool = False) -> bytes:
+    """A pip that tells that it runs, and then waits until somebody opens the gate; to go on for ever, or to end."""
     os.mkfifo(gate)
     with zipfile.ZipFile(path, "w") as file:
         code = f"print('Downloading x', flush=True)\nwith open({str(gate)!r}) as gate:\n    gate.read()\n"
+        code += "print('Using cached x', flush=True)\nimport signal\nsignal.pause()\n" if goes_on else ""
         file.writestr("pip/__main__.py", code)
     return path.read_bytes()
 
@@ -334,6 +335,45 @@ async def test_a_pip_whose_parent_was_killed_is_waited_for(tmp_path: Path) -> No
     error = await until_it_fails(next_one, next_one.end_input)
     assert "before the end of x.whl" in error.message
     assert not left_in(home)
+
+
+async def stop_reading(process: RemoteProcess) -> None:
+    """Close the pipe it writes to, as the loss of a connection does; asyncio does it a moment later."""
+    process._process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]  # no public way
+    await asyncio.sleep(0.05)
+
+
+async def test_an_installation_ends_when_the_queen_is_gone(tmp_path: Path) -> None:
+    home, gate = tmp_path / "home", tmp_path / "gate"
+    home.mkdir()
+    pip = slow_pip(tmp_path / "pip.zip", gate, goes_on=True)
+    files = [("requirements.lock", b"a==1\n"), ("pip.zip", pip)]
+    named = [
+        {"name": name, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files
+    ]
+    order = {"action": "install", "digest": "a" * 16, "registry": True, "files": named}
+    process = await ShellHere(home).start(order)
+    await process.send(b"".join(data for _, data in files))
+    while b"Downloading" not in await process.line():
+        assert is_locked(home)
+    (pip_there,) = psutil.Process(process.pid).children()
+    await stop_reading(process)
+    await asyncio.to_thread(gate.write_text, "go on")  # Its next line is one that nobody reads.
+    await asyncio.to_thread(psutil.wait_procs, [pip_there], 10)
+    assert not pip_there.is_running(), "it had not ended by itself"
+    await process.close()
+    assert not left_in(home)
+
+
+async def test_taking_all_away_goes_on_when_the_queen_is_gone(tmp_path: Path) -> None:
+    occupied(tmp_path, HIVE)
+    with (tmp_path / ".swarmesh" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = await ShellHere(tmp_path).start({"action": "uninstall", "hive": HIVE, "keep_models": False})
+        await stop_reading(process)
+    await process._process.wait()
+    await process.close()
+    assert not left_in(tmp_path)
 
 
 async def test_a_file_goes_nowhere_else(tmp_path: Path) -> None:

@@ -59,8 +59,11 @@ def test_it_is_healthy_by_its_own_word_and_stops(machine: Machine, *, lent: bool
     assert identify(spawned["pid"]) is not None
     (listed,) = json.loads(machine.run("list", "--json").stdout)
     assert (listed["rustbee_id"], listed["engine_pid"] > 0) == (spawned["rustbee_id"], True)
-    stopped = machine.run("stop", spawned["rustbee_id"], "--grace", "5")
-    assert (stopped.returncode, stopped.stdout) == (0, f"{spawned['rustbee_id']} has ended\n")
+    stopped = machine.run("stop", spawned["rustbee_id"], "--grace", "5", "--json")
+    assert (stopped.returncode, json.loads(stopped.stdout)) == (
+        0,
+        {"rustbee_id": spawned["rustbee_id"], "status": "ended"},
+    )
     assert identify(spawned["pid"]) is None
     assert identify(listed["engine_pid"]) is None
     assert list(machine.home.sockets_dir.glob("rustbee-*")) == []

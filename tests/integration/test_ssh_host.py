@@ -15,18 +15,24 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+import structlog
 
 from rustbee_rig import LittleQueen, make_spec
 from sshd_rig import DIGEST, SshdRig, missing, no_software, running_sshd
 from swarmesh.config.home import Home, QueenFile, read_queen_file
 from swarmesh.core.errors import SwarmeshError
+from swarmesh.hosts import backoff as backoff_module
 from swarmesh.hosts import ssh_host as ssh_host_module
-from swarmesh.hosts.session_client import PING_WAIT_S
+from swarmesh.hosts.remote_process import RemoteProcess
+from swarmesh.hosts.session_client import PING_WAIT_S, SessionClient
+from swarmesh.hosts.software import Software
 from swarmesh.hosts.ssh_errors import HostLostError, HostUnreachableError
+from swarmesh.hosts.ssh_forwards import SshForwards
 from swarmesh.hosts.ssh_host import SshHost
+from swarmesh.hosts.ssh_link import SshLink
 from swarmesh.hosts.ssh_shell import CONNECTIONS_MAX, SshShell
 from swarmesh.wire.hosts import HostStatus
-from swarmesh.wire.session import Kept, Opening, Purpose, Wanted
+from swarmesh.wire.session import Hello, Kept, Opening, Purpose, Wanted
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no host over SSH: {missing()}")
 
@@ -389,6 +395,190 @@ async def test_a_host_that_does_not_know_us_is_not_asked_again_and_again(sshd: S
     assert caught.value.code == "host_denied"
     assert loop.time() - began_s < 10.0
     await host.close()
+
+
+async def test_nothing_that_goes_wrong_ends_the_tries(
+    sshd: SshdRig, home: Home, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong: list[Exception] = [ValueError("embedded null byte"), IndexError("no"), TypeError("no")]
+    open_link = SshLink.open
+
+    async def opened(*args: Any, **named: Any) -> SshLink:
+        if wrong:
+            raise wrong.pop()
+        return await open_link(*args, **named)
+
+    monkeypatch.setattr(SshLink, "open", opened)
+    monkeypatch.setattr(backoff_module, "SETUP_MAX_S", 0.1)
+    host = make_host(sshd, home, seen)
+    host.open()
+    await seen.wait("internal_error")
+    with pytest.raises(HostUnreachableError, match="TypeError"):
+        await host.probe()
+    assert host.status is HostStatus.UNREACHABLE
+    await seen.wait("internal_error", "up")
+    assert (await host.probe()).name == "far"
+    await host.close()
+
+
+async def test_a_connection_whose_reading_fails_is_down_and_comes_back(host: SshHost, seen: Seen) -> None:
+    def misread(_reply: object) -> None:
+        raise IndexError("no")
+
+    link = host._link
+    assert link is not None
+    link.session._take = misread  # type: ignore[method-assign]  # a defect in it
+    await seen.wait("up", "internal_error", "up", timeout_s=20.0)
+    assert host._link is not link
+    assert host.status is HostStatus.CONNECTED
+
+
+async def test_a_watcher_that_raises_ends_nothing(
+    sshd: SshdRig, home: Home, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell, raised = seen.host_up, []
+
+    def host_up(host: SshHost) -> None:
+        tell(host)
+        if not raised:
+            raised.append(True)
+            raise RuntimeError("no")
+
+    monkeypatch.setattr(seen, "host_up", host_up)
+    host = make_host(sshd, home, seen)
+    host.open()
+    await seen.wait("up", "internal_error", "up")
+    await host.close()
+    assert not ssh_children(psutil.Process())
+
+
+async def test_closing_raises_nothing(host: SshHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def close(_link: SshLink) -> None:
+        await really_close(link)
+        raise OSError("the socket's file cannot be removed")
+
+    link, really_close = host._link, SshLink.close
+    assert link is not None
+    monkeypatch.setattr(SshLink, "close", close)
+    await host.close()
+    assert host.status is HostStatus.UNREACHABLE
+
+
+async def test_a_way_that_nobody_waits_for_any_more_leaves_no_socket(
+    host: SshHost, sshd: SshdRig, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, made, goes_on = SshForwards.add, asyncio.Event(), asyncio.Event()
+
+    async def added(forwards: SshForwards, local: Path, place: str) -> None:
+        await add(forwards, local, place)
+        made.set()
+        await goes_on.wait()
+
+    monkeypatch.setattr(SshForwards, "add", added)
+    before = files_of(home.sockets_dir)
+    reaching = asyncio.create_task(host.reach("rustbee-1", f"http://127.0.0.1:{sshd.port}"))
+    await made.wait()
+    assert len(files_of(home.sockets_dir)) == len(before) + 1
+    reaching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reaching
+    assert files_of(home.sockets_dir) == before
+    made.clear()
+    reaching = asyncio.create_task(host.reach("rustbee-1", f"http://127.0.0.1:{sshd.port}"))
+    await made.wait()
+    link, host._link = host._link, None
+    goes_on.set()
+    with pytest.raises(HostUnreachableError):
+        await reaching
+    assert files_of(home.sockets_dir) == before
+    host._link = link
+    await answers(await host.reach("rustbee-1", f"http://127.0.0.1:{sshd.port}"))
+
+
+async def answers(location: str) -> None:
+    reader, writer = await asyncio.open_unix_connection(location.removeprefix("unix:"))
+    assert (await reader.readline()).startswith(b"SSH-2.0-")
+    writer.close()
+
+
+@pytest.mark.parametrize("location", ["unix:/a\0b", "unix:/a\nb", "unix:a", "http://a\x1b[2J:1", "https://a:1", ""])
+async def test_a_rustbee_at_no_address_is_not_reached(location: str, host: SshHost, home: Home) -> None:
+    before = files_of(home.sockets_dir)
+    with pytest.raises(HostUnreachableError, match="as a rustbee's address") as caught:
+        await host.reach("rustbee-1", location)
+    assert caught.value.code == "host_ssh_failed"
+    assert "\x1b" not in caught.value.message
+    assert files_of(home.sockets_dir) == before
+    assert host.status is HostStatus.CONNECTED
+
+
+async def test_a_session_that_does_not_open_leaves_no_socket(
+    sshd: SshdRig, home: Home, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_at: list[Path] = []
+
+    async def open_session(process: RemoteProcess, opening: Opening) -> None:
+        await process.send(msgspec.json.encode(opening) + b"\n")
+        await process.read(Hello)
+        opened_at.extend(home.sockets_dir.iterdir())
+        raise HostLostError("it did not begin")
+
+    monkeypatch.setattr(SessionClient, "open", open_session)
+    host = make_host(sshd, home, seen)
+    with pytest.raises(HostLostError):
+        await host._open_link(await no_software())
+    assert [path.suffix for path in opened_at] == [".ctl"]
+    assert files_of(home.sockets_dir) == []
+
+
+@pytest.mark.parametrize("wrong", [OSError("the disk is gone"), SwarmeshError("no package")])
+async def test_an_upgrade_that_cannot_begin_is_logged_and_the_connection_stays(
+    wrong: Exception, sshd: SshdRig, home: Home, seen: Seen
+) -> None:
+    connecting, failed = [True], asyncio.Event()
+
+    async def software() -> Software:
+        if connecting:
+            connecting.clear()
+            return await no_software()
+        failed.set()
+        raise wrong
+
+    host = make_host(sshd, home, seen)
+    host._software = software
+    with structlog.testing.capture_logs() as logs:
+        host.open()
+        await host.connected(within_s=30.0)
+        await failed.wait()
+        await host.probe()
+    assert [(line["event"], line["error"]) for line in logs] == [("not_upgraded", str(wrong))]
+    assert seen.words == ["up"]
+    await host.close()
+
+
+async def test_an_upgrade_is_over_when_the_host_is_closed(
+    sshd: SshdRig, home: Home, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envs = sshd.login_home / ".swarmesh" / "envs"
+    (envs / DIGEST).rename(envs / OLDER)
+    (envs / OLDER / ".ready").write_text(str((envs / OLDER / "bin" / "python").resolve()))
+    words: list[str] = []
+    began = asyncio.Event()
+
+    async def install(*_args: Any, **_named: Any) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            words.append("ended")
+
+    monkeypatch.setattr(ssh_host_module, "install", install)
+    host = make_host(sshd, home, seen)
+    host.open()
+    await began.wait()
+    await host.close()
+    assert words == ["ended"]
 
 
 def ssh_children(process: psutil.Process) -> list[psutil.Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from swarmesh.hosts.ssh_errors import (
     HostIdentityError,
     HostKeyChangedError,
     HostKeyUnknownError,
+    HostSetupError,
     HostUnreachableError,
 )
 from swarmesh.hosts.ssh_shell import SshShell
@@ -169,6 +171,40 @@ async def test_a_key_the_user_knows_otherwise_is_refused_unless_named(
     assert not known_hosts_file(home).exists()
     learned = await learn_host_key(sshd.target(), home, expected=fingerprint_of(sshd.directory / "host-key"))
     assert not learned.known_to_user
+
+
+async def test_where_the_user_trusts_only_an_authority_the_key_has_to_be_named(
+    sshd: SshdRig, home: Home, users_known_hosts: Path
+) -> None:
+    authority = f"@cert-authority [127.0.0.1]:{sshd.port} {key_of(sshd.key)}\n"
+    know(users_known_hosts, authority)
+    with pytest.raises(HostKeyUnknownError, match="authority") as caught:
+        await learn_host_key(sshd.target(), home)
+    assert "--fingerprint" in caught.value.hint
+    assert not known_hosts_file(home).exists()
+    right = fingerprint_of(sshd.directory / "host-key")
+    assert (await learn_host_key(sshd.target(), home, expected=right)).fingerprint == right
+    assert (await learn_host_key(sshd.target(), home)).fingerprint == right, "it is kept now"
+    know(users_known_hosts, f"{authority}[127.0.0.1]:{sshd.port} {key_of(sshd.directory / 'host-key')}\n")
+    assert (await learn_host_key(sshd.target(name="other"), home)).known_to_user
+
+
+@pytest.mark.parametrize("slow", ["settings", "lines"])
+async def test_what_the_user_knows_is_never_taken_for_nothing_when_it_cannot_be_seen(
+    slow: str, sshd: SshdRig, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = tmp_path / "never"
+    os.mkfifo(never)
+
+    def hanging(target: SshTarget) -> list[str]:
+        ssh, *rest = settings_argv(target)
+        return ["cat", str(never)] if slow == "settings" else [ssh, "-o", f"UserKnownHostsFile={never}", *rest]
+
+    monkeypatch.setattr(host_key_module, "settings_argv", hanging)
+    monkeypatch.setattr(host_key_module, "LOOKUP_WAIT_S", 0.5)
+    with pytest.raises(HostSetupError, match=r"did not say within 0\.5 s what your own ssh knows"):
+        await learn_host_key(sshd.target(), home)
+    assert not known_hosts_file(home).exists()
 
 
 async def test_the_host_is_asked_for_the_kind_of_key_that_is_known(

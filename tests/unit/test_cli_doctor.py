@@ -13,7 +13,9 @@ import pytest
 from cli_shell import PROGRAM, Shell, shell_at
 from swarmesh import __version__
 from swarmesh.cli.screen import duration, mebibytes
+from swarmesh.config.home import Home
 from swarmesh.hosts import machine_checks
+from swarmesh.hosts.machine_checks import check_machine
 
 
 @pytest.fixture
@@ -93,3 +95,44 @@ def test_duration(seconds: float, words: str) -> None:
 def test_mebibytes() -> None:
     assert mebibytes(3 * 1024 * 1024) == "3.0 MiB"
     assert mebibytes(0) == ""
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("llama-server", "ok"), ("missing", "fail")])
+def test_a_llama_server_that_is_set_has_to_run(shell: Shell, name: str, verdict: str) -> None:
+    shell.home.mkdir()
+    program = shell.home / "llama-server"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    (shell.home / "swarmesh.toml").write_text(f'[rustbee]\nllama_server = "{shell.home / name}"\n')
+    result = shell.run("doctor", "--json")
+    finding = {finding["what"]: finding for finding in result.json}["llama-server"]
+    assert (result.code, finding["verdict"]) == (int(verdict == "fail"), verdict)
+    assert str(shell.home / name) in finding["found"]
+    assert ("rustbee.llama_server" in finding["hint"]) is (verdict == "fail")
+
+
+def test_the_built_in_engine_is_not_missed_where_a_llama_server_does_its_work(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.home.mkdir()
+    (shell.home / "swarmesh.toml").write_text(f'[rustbee]\nllama_server = "{sys.executable}"\n')
+    monkeypatch.setattr(machine_checks, "_ASK_ENGINE", "raise SystemExit('the wheel is for another processor')")
+    result = shell.run("doctor", "--json")
+    findings = {finding["what"]: finding for finding in result.json}
+    assert (result.code, findings["engine"]["verdict"]) == (0, "warn")
+
+
+def test_hints_for_a_host_that_lends_itself_do_not_speak_of_a_variable_that_nobody_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "hive")
+    home.make()
+    home.host_name_file.write_text("mac")
+    monkeypatch.setattr(machine_checks, "DISK_MIB_LOW", 1 << 40)
+    monkeypatch.setattr(machine_checks, "SOCKET_PATH_BYTES_MAX", 1)
+    hints = [finding.hint for finding in check_machine(home)]
+    assert "Free some space." in hints
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    hints += [finding.hint for finding in check_machine(home)]
+    assert "Let the login user write there." in hints
+    assert not [hint for hint in hints if "SWARMESH_HOME" in hint]

@@ -107,3 +107,64 @@ async def remember(home: Home) -> None:
             )
         )
     await store.close()
+
+
+def test_one_that_the_queen_could_not_take_back_is_stopped_and_counted(shell: Shell) -> None:
+    why = error("not_adopted", "its note cannot be read")["error"]
+    shell.queen.hosts["mac"] = host("mac")
+    shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1", host="mac", status="suspect", error=why)}
+    result = shell.run("down", "--all")
+    assert (result.code, result.out) == (0, "the queennode, pid 1, has ended\n1 rustbee has ended, nothing is left\n")
+    assert asked_to_stop(shell) == {"rustbee-1"}
+
+
+def test_one_that_comes_meanwhile_is_stopped_too(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.queen.hosts["mac"] = host("mac")
+    shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1", host="mac")}
+    late = {"rustbee-2": rustbee("rustbee-2", host="mac")}
+
+    def wait(*_args: object) -> None:
+        shell.queen.rustbees |= late
+        late.clear()
+
+    monkeypatch.setattr(down, "wait_gone", wait)
+    result = shell.run("down", "--all")
+    assert result.code == 0
+    assert "2 rustbees have ended, nothing is left" in result.out
+    assert asked_to_stop(shell) == {"rustbee-1", "rustbee-2"}
+
+
+def test_without_all_it_says_where_rustbees_go_on(shell: Shell) -> None:
+    bees = [rustbee("rustbee-0", host="m1"), rustbee("rustbee-9", host="m1", status="dead")]
+    bees += [rustbee(f"rustbee-{number}", host="m0") for number in (1, 2, 3)]
+    bees += [rustbee("rustbee-4", host="localhost")]  # What lives here, this machine itself knows best.
+    shell.queen.rustbees = {bee["rustbee_id"]: bee for bee in bees}
+    result = shell.run("down")
+    assert (result.code, result.out) == (0, "the queennode, pid 1, has ended\n")
+    assert result.err == "4 rustbees go on (3 on m0, 1 on m1); 'swarmesh down --all' stops them too\n"
+    assert asked_to_stop(shell) == set()
+
+
+def test_a_queen_who_does_not_say_what_goes_on_is_stopped_all_the_same(shell: Shell) -> None:
+    shell.queen.answers["GET", "/v2/swarmesh/rustbees"] = 500, error("internal_error", "it broke")
+    result = shell.run("down")
+    assert (result.code, result.out) == (0, "the queennode, pid 1, has ended\n")
+    assert result.err == "which rustbees go on elsewhere is not known: it broke\n"
+
+
+def test_a_directory_of_sockets_outside_the_home_is_taken_away_once_it_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / ("long" * 25)
+    home = Home(root)
+    home.make()
+    assert not home.sockets_dir.is_relative_to(root)
+    with shell_at(root, monkeypatch, capsys) as shell:
+        (home.sockets_dir / "rustbee-1.sock").touch()
+        assert shell.run("down", "--all").code == 0
+        assert home.sockets_dir.is_dir(), "what is in use stays"
+        (home.sockets_dir / "rustbee-1.sock").unlink()
+        assert shell.run("down").code == 0
+        assert home.sockets_dir.is_dir()
+        assert shell.run("down", "--all").code == 0
+    assert not home.sockets_dir.exists()

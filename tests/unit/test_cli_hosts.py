@@ -29,11 +29,23 @@ def test_add_tells_each_step_and_how_to_compare_the_key(shell: Shell) -> None:
     result = shell.run("hosts", "add", "mac.home.arpa")
     assert (result.code, result.out) == (0, "mac is connected: 8 cores, 16,384 MiB, Apple M4\n")
     assert result.err.splitlines() == [
-        "  host key SHA256:abc (ED25519)",
+        "  host key SHA256:abc (ED25519); compare it with the host's own, if you can",
         "    on the host itself, this shows the same: cat /etc/ssh/ssh_host_*_key.pub | ssh-keygen -lf -",
         "  mac is connected",
         "  next: swarmesh spawn rustbee --host mac --modelcell NAME",
     ]
+
+
+def test_a_key_that_somebody_vouched_for_need_not_be_compared(shell: Shell) -> None:
+    shell.queen.whence = "your own ssh knows it"
+    result = shell.run("hosts", "add", "mac.home.arpa")
+    assert result.code == 0
+    assert "ssh-keygen" not in result.err
+
+
+def test_adding_a_draining_host_says_how_it_takes_rustbees_again(shell: Shell) -> None:
+    shell.queen.answers["POST", HOSTS] = [finished(host("mac", draining=True))]
+    assert shell.run("hosts", "add", "mac").err == "  next: swarmesh hosts drain mac --resume\n"
 
 
 def test_add_passes_its_options_on(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -51,6 +63,22 @@ def test_add_passes_its_options_on(shell: Shell, monkeypatch: pytest.MonkeyPatch
         "proximity": 0.9,
         "fingerprint": "SHA256:abc",
     }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--port", "0", "mac"],
+        ["--port", "65536", "mac"],
+        ["--proximity", "1.1", "mac"],
+        ["--proximity", "-1", "mac"],
+        [""],
+    ],
+)
+def test_what_can_be_no_host_is_a_usage_error(shell: Shell, command: list[str]) -> None:
+    result = shell.run("hosts", "add", *command)
+    assert (result.code, result.out, shell.queen.seen) == (2, "", [])
+    assert result.err.startswith("error: ")
 
 
 @pytest.mark.parametrize("address", ["-oProxyCommand=true", "a b", "$(x)", "a;b"])
@@ -87,7 +115,7 @@ def test_ctrl_c_says_that_it_goes_on(shell: Shell) -> None:
         out, err = process.communicate(timeout=20)
     never.set()
     assert (process.returncode, out) == (130, b"")
-    assert err.splitlines()[-1] == b"the queennode goes on with it; 'swarmesh hosts list' shows what came of it"
+    assert err.splitlines()[-1] == b"the queennode goes on with it; run 'swarmesh hosts add' again to see how it went"
 
 
 def test_steps_move_on_a_terminal(shell: Shell) -> None:
@@ -128,7 +156,8 @@ def test_a_list_of_one_says_what_to_do(shell: Shell) -> None:
 
 
 def test_show(shell: Shell) -> None:
-    shell.queen.hosts["mac"] = host("mac", user="bee", port=2222, rustbees=["rustbee-1"])
+    home = "/home/bee/.swarmesh/hives/12ab"
+    shell.queen.hosts["mac"] = host("mac", user="bee", port=2222, rustbees=["rustbee-1"], home=home)
     result = shell.run("hosts", "show", "mac")
     assert result.code == 0
     facts = dict(line.split(maxsplit=1) for line in result.out.splitlines())
@@ -136,6 +165,7 @@ def test_show(shell: Shell) -> None:
     assert facts["status"] == "connected for 1m05s"
     assert facts["memory"] == "8,500 MiB free for rustbees, 9,000 available, 16,384 in all"
     assert facts["rustbees"] == "rustbee-1"
+    assert facts["home"] == home
     assert "host key   SHA256:abc" in result.out
     assert "gpu 0      Apple M4, metal, 9,000 MiB free of 16,384 MiB" in result.out
     assert shell.run("hosts", "show", "mac", "--json").json["port"] == 2222
@@ -150,7 +180,8 @@ def test_remove(shell: Shell) -> None:
     assert (result.code, result.out) == (0, "mac is no host of this swarm any more\n")
     assert result.err == "  nothing of this hive is left on mac\n"
     assert shell.queen.seen[0].query == {"grace_s": "5", "keep_models": "true"}
-    assert shell.run("hosts", "remove", "box", "--json").json == {"name": "box", "removed": True}
+    assert shell.run("hosts", "remove", "box", "--forget", "--json").json == {"name": "box", "removed": True}
+    assert shell.queen.seen[-1].query == {"grace_s": "30", "forget": "true"}
     assert shell.run("hosts", "remove", "mac").code == 1
 
 
@@ -175,7 +206,31 @@ def test_drain_of_a_host_that_does_not_empty(shell: Shell, monkeypatch: pytest.M
     assert result.code == 1
     assert "rustbee-1" in result.err
     at_once = shell.run("hosts", "drain", "mac", "--no-wait")
-    assert at_once.out == "mac takes no new rustbees; 1 are ending\n"
+    assert at_once.out == "mac takes no new rustbees; 1 is ending\n"
+
+
+@pytest.mark.parametrize(
+    ("rustbees", "words"), [(["rustbee-1"], "1 rustbee is"), (["rustbee-1", "rustbee-2"], "2 rustbees are")]
+)
+def test_drain_of_a_host_out_of_reach(shell: Shell, rustbees: list[str], words: str) -> None:
+    shell.queen.hosts["m1"] = host("m1", status="unreachable", rustbees=rustbees)
+    result = shell.run("hosts", "drain", "m1")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        f"error: m1 is out of reach; its {words} stopped when it is back\n  next: 'swarmesh hosts show m1' says why.\n"
+    )
+    as_json = shell.run("hosts", "drain", "m1", "--no-wait", "--json")
+    assert (as_json.code, json.loads(as_json.err)["error"]["code"]) == (1, "host_unreachable")
+    assert shell.run("hosts", "drain", "m1", "--resume").code == 0
+
+
+def test_drain_of_a_host_out_of_reach_that_has_nothing(shell: Shell) -> None:
+    shell.queen.hosts["m1"] = host("m1", status="unreachable")
+    result = shell.run("hosts", "drain", "m1")
+    assert (result.code, result.out) == (
+        0,
+        "m1 takes no new rustbees; it is out of reach, and none is known there\n",
+    )
 
 
 def test_doctor(shell: Shell) -> None:

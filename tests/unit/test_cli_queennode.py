@@ -173,7 +173,7 @@ def test_down_leaves_the_rustbees(shell: Shell, sleeper: psutil.Process) -> None
     result = shell.run("down")
     assert result.code == 0
     assert "has ended" in result.out
-    assert "1 rustbees go on; 'swarmesh down --all' stops them too" in result.err
+    assert "1 rustbee goes on (1 here); 'swarmesh down --all' stops it too" in result.err
     assert sleeper.is_running()
 
 
@@ -191,7 +191,7 @@ def test_down_all_stops_everything(shell: Shell, sleeper: psutil.Process) -> Non
 def test_down_all_without_a_queen(shell: Shell, sleeper: psutil.Process) -> None:
     pretend_agent(shell.home, sleeper)
     result = shell.run("down", "--all")
-    assert (result.code, result.out) == (0, "no queennode runs here\n1 rustbees have ended, nothing is left\n")
+    assert (result.code, result.out) == (0, "no queennode runs here\n1 rustbee has ended, nothing is left\n")
     assert sleeper.status() == psutil.STATUS_ZOMBIE
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cli_shell import Shell, shell_at
-from fake_queen import rustbee
+from fake_queen import copied, error, failed, finished, rustbee, step
 from swarmesh.cli import waiting
 
 FIELDS = {
@@ -50,6 +50,27 @@ def test_spawn_waits_until_the_rustbee_is_healthy(shell: Shell) -> None:
     assert result.json["status"] == "healthy"
     assert len(shell.queen.requests("GET", "/v2/swarmesh/rustbees/rustbee-1")) == 3
     assert shell.queen.seen[0].body == {"type": "cpu", "modelcell": "demo"}
+
+
+REFERENCE = "hf:org/repo/qwen.gguf"
+
+
+@pytest.mark.parametrize("options", [[], ["--no-wait"]])
+def test_spawn_of_a_model_of_the_hub_downloads_it_first(shell: Shell, options: list[str]) -> None:
+    script = [step("download", "org/repo/qwen.gguf"), finished(copied("qwen", "localhost"))]
+    shell.queen.answers["POST", "/v2/swarmesh/models/copy"] = script
+    result = shell.run("spawn", "rustbee", "--modelcell", REFERENCE, "--host", "mac", *options)
+    assert result.code == 0
+    assert result.err.splitlines()[0] == "  org/repo/qwen.gguf"
+    assert shell.queen.seen[0].body == {"modelcell": REFERENCE, "to": "localhost"}
+    assert shell.queen.seen[1].body == {"type": "auto", "modelcell": "qwen", "host": "mac"}
+
+
+def test_a_download_that_fails_spawns_nothing(shell: Shell) -> None:
+    shell.queen.answers["POST", "/v2/swarmesh/models/copy"] = [failed("download_failed", "the hub is away")]
+    result = shell.run("spawn", "rustbee", "--modelcell", REFERENCE)
+    assert (result.code, result.out, len(shell.queen.seen)) == (1, "", 1)
+    assert "the hub is away" in result.err
 
 
 def test_spawn_no_wait(shell: Shell) -> None:
@@ -171,6 +192,15 @@ def test_list(shell: Shell) -> None:
     assert views[0].keys() >= FIELDS
 
 
+def test_list_says_why_one_could_not_be_taken_back(shell: Shell) -> None:
+    why = error("not_adopted", "its\x1b hive is another", "swarmesh rustbees stop rustbee-1")["error"]
+    dead = rustbee("rustbee-2", status="dead", error=why)
+    shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1", status="suspect", error=why), "rustbee-2": dead}
+    result = shell.run("rustbees", "list")
+    assert result.code == 0
+    assert result.err == "rustbee-1: its hive is another\n  next: swarmesh rustbees stop rustbee-1\n"
+
+
 def test_list_shows_how_far_a_copy_is(shell: Shell) -> None:
     waits = rustbee("rustbee-1", host="mac", status="starting", progress=copying(3 * 1048576))
     shell.queen.rustbees = {"rustbee-1": waits}
@@ -208,6 +238,8 @@ def test_stop(shell: Shell) -> None:
     assert shell.queen.seen[0].query == {"grace_s": "5"}
     assert shell.run("rustbees", "stop", "rustbee-2", "--no-wait").out == "rustbee-2 is draining\n"
     assert shell.run("rustbees", "stop", "rustbee-2").code == 1
+    shell.queen.rustbees = {"rustbee-3": rustbee("rustbee-3")}
+    assert shell.run("rustbees", "stop", "rustbee-3", "--json").json == {"rustbee_id": "rustbee-3", "status": "ended"}
 
 
 def test_a_rustbee_that_does_not_stop(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli_shell import Shell, shell_at
-from fake_queen import copied, error, failed, finished, host, step
+from fake_queen import copied, error, failed, finished, fit, host, step
 
 MODELS = "/v2/swarmesh/models"
 OFF = error("host_unreachable", "mac is off", "switch it on")["error"]
@@ -42,6 +42,15 @@ def test_fit(shell: Shell) -> None:
     assert shell.run("models", "fit", "qwen", "--json").json["need_mib"] == 5000
 
 
+@pytest.mark.parametrize("why", ["out of reach", "draining"])
+def test_fit_of_a_host_that_takes_nothing_now(shell: Shell, why: str) -> None:
+    answer = fit("qwen", ["local", "mac"])
+    answer["hosts"][1]["would_help"] = why
+    shell.queen.answers["POST", f"{MODELS}/fit"] = 200, answer
+    line = shell.run("models", "fit", "qwen").out.splitlines()[3]
+    assert line.split() == ["mac", "ram", *why.split(), "5,000", "8,500", "16,384"]
+
+
 def test_copy(shell: Shell) -> None:
     result = shell.run("models", "copy", "qwen", "--to", "mac")
     assert (result.code, result.out) == (0, "qwen is on mac: /m/qwen.gguf (8.0 MiB sent, from local)\n")
@@ -68,8 +77,9 @@ def test_scan_of_a_host(shell: Shell) -> None:
     result = shell.run("models", "scan", "--host", "mac")
     assert result.code == 0
     _, first, second = result.out.splitlines()
-    assert first.split() == ["mac", "qwen", "new", "ollama", "3.0", "MiB", "/m/qwen.gguf"]
-    assert second.split()[:3] == ["mac", "mine", "known"]
+    assert first.split() == ["mac", "qwen", "not", "added", "ollama", "3.0", "MiB", "/m/qwen.gguf"]
+    assert second.split()[:5] == ["mac", "mine", "in", "its", "catalog"]
+    assert result.err == "  next: swarmesh spawn rustbee --host mac --modelcell qwen\n"
     assert shell.queen.seen[0].body == {"host": "mac"}
 
 
@@ -78,7 +88,10 @@ def test_scan_of_every_host_says_who_could_not_be_asked(shell: Shell) -> None:
     result = shell.run("models", "scan", "--all-hosts")
     assert result.code == 1
     assert result.out.splitlines()[1].split()[:2] == ["box", "qwen"]
-    assert result.err == "mac could not be asked: mac is off\n  next: switch it on\n"
+    assert result.err == (
+        "  next: swarmesh spawn rustbee --host box --modelcell qwen\n"
+        "mac could not be asked: mac is off\n  next: switch it on\n"
+    )
     assert shell.queen.seen[0].body == {"host": ""}
     assert shell.run("models", "scan", "--all-hosts", "--json").json["errors"]["mac"]["code"] == "host_unreachable"
 

@@ -67,10 +67,11 @@ def test_a_host_is_added_step_by_step(client: Client, queen: FakeQueen) -> None:
         "user": "bee",
         "port": 0,
         "identity": "",
-        "proximity": None,
         "fingerprint": "SHA256:abc",
     }
     assert client.call("add_host", "box").name == "box", "nobody has to look at the steps"
+    client.call("add_host", "box", proximity=0.0)
+    assert queen.seen[-1].body["proximity"] == 0.0
 
 
 def test_hosts_are_listed_shown_drained_resumed_and_removed(client: Client, queen: FakeQueen) -> None:
@@ -82,6 +83,9 @@ def test_hosts_are_listed_shown_drained_resumed_and_removed(client: Client, quee
     assert not client.call("resume_host", "mac").draining
     assert client.steps_of("remove_host", "mac", keep_models=True, grace_s=0) is None
     assert queen.seen[-1].query == {"grace_s": "0", "keep_models": "true"}
+    queen.hosts["box"] = host("box")
+    client.call("remove_host", "box", forget=True)
+    assert queen.seen[-1].query == {"forget": "true"}
     assert [step.step for step in client.steps] == ["uninstall"]
     with pytest.raises(RemoteError) as caught:
         client.call("remove_host", "mac")

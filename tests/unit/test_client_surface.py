@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -307,3 +308,13 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("SWARMESH_URL", "SWARMESH_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SWARMESH_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("how", [Blocking, Asynchronous])
+def test_a_queen_who_takes_too_long_is_not_said_to_be_down(queen: FakeQueen, how: type[Blocking]) -> None:
+    queen.answers["GET", "/v2/swarmesh/health"] = [threading.Event()]
+    with pytest.raises(QueenUnreachableError) as caught:
+        how(queen.url, timeout_s=0.2).call("health")
+    assert "took too long (ReadTimeout)" in caught.value.message
+    assert "swarmesh up" not in caught.value.hint
+    assert "may still be going on" in caught.value.hint

@@ -80,3 +80,36 @@ def _runs(wheel: str, python: str, platforms: set[str]) -> bool:
     exact = f"cp{python}" in pythons and f"cp{python}" in abis
     stable = "abi3" in abis and any(int(tag[3:]) <= int(python[1:]) for tag in pythons if tag.startswith("cp3"))
     return bool(platforms & set(systems)) and (exact or stable or ("py3" in pythons and "none" in abis))
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "libc", "macos"),
+    [
+        ("Linux", "x86_64", ("glibc", "2.999999999"), ""),
+        ("Linux", "x86_64", ("glibc", "2.201"), ""),
+        ("Linux", "x86_64", ("glibc", "2"), ""),
+        ("Linux", "x86_64", ("glibc", "2.x"), ""),
+        ("Linux", "x86_64", ("glibc", "2.\u0663"), ""),
+        ("Linux", "x86_64", ("musl", ""), ""),
+        ("Linux", "x86_64", ("musl", "1.-1"), ""),
+        ("Linux", "x86_64", ("musl", "1." + "9" * 10_000), ""),
+        ("Darwin", "arm64", ("", ""), "99999999"),
+        ("Darwin", "arm64", ("", ""), ""),
+        ("Darwin", "arm64", ("", ""), "\x1b[2J14"),
+        ("Linux", "../x", ("glibc", "2.36"), ""),
+        ("Linux", "x86 --index-url=http://x", ("glibc", "2.36"), ""),
+        ("Linux", "", ("glibc", "2.36"), ""),
+        ("Linux", "x" * 10_000, ("glibc", "2.36"), ""),
+        ("Linux\x1b" * 1_000, "x86_64", ("", "\x1b" * 1_000), ""),
+    ],
+)
+def test_what_names_no_machine_is_refused(system: str, machine: str, libc: tuple[str, str], macos: str) -> None:
+    with pytest.raises(NoWheelError) as caught:
+        platform_tags(system, machine, libc, macos)
+    assert len(caught.value.message) < 250
+    assert "\x1b" not in caught.value.message
+
+
+def test_a_version_with_more_behind_the_number_that_counts_is_one() -> None:
+    assert platform_tags("Linux", "x86_64", ("musl", "1.2.4_git20230717"), "")[0] == "musllinux_1_2_x86_64"
+    assert platform_tags("Linux", "x86_64", ("glibc", "2.38.9000"), "")[0] == "manylinux_2_38_x86_64"

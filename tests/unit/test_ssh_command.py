@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,29 @@ def test_messages_are_english_and_the_agent_is_found() -> None:
     assert environment["SSH_AUTH_SOCK"] == "/agent"
     assert environment["LC_ALL"] == "C"
     assert environment["SSH_ASKPASS_REQUIRE"] == "never"
+
+
+def test_no_other_source_of_keys_is_asked_and_the_users_own_configuration_is_still_read() -> None:
+    for argv in (connect_argv(MAC, HOME), learn_argv(MAC, Path("/k"), [])):
+        words = [argv[at + 1] for at, word in enumerate(argv) if word == "-o"]
+        assert words[-2:] == ["IgnoreUnknown=*", "KnownHostsCommand=none"], "none before them may be passed over"
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
+def test_ssh_takes_it_so(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("IgnoreUnknown UseKeychain\nUseKeychain yes\nKnownHostsCommand /bin/other %H\n")
+    ssh, *words = connect_argv(MAC, HOME)
+    argv = [ssh, "-F", str(config), "-G", *words]
+
+    def said(argv: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+    assert "/bin/other" in said([ssh, "-F", str(config), "-G", "mac"]).stdout
+    run = said(argv)
+    assert run.returncode == 0, run.stderr
+    assert "/bin/other" not in run.stdout
+    older = [word.replace("KnownHostsCommand=", "NotYetThought=") for word in argv]
+    assert said(older).returncode == 0, "an ssh that does not know the option passes over it"
+    misspelt = [word.replace("BatchMode=", "NotYetThought=") for word in argv]
+    assert said(misspelt).returncode != 0, "and over nothing else of ours"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,36 @@ def test_only_what_may_pass_by_itself_is_tried_again_soon() -> None:
     assert not passing(255, CHANGED)
     assert not passing(255, "ann@mac: Permission denied (publickey).")
     assert not passing(127, NO_PYTHON_MARK)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "banner exchange",
+        "Connection to ",
+        "timed out",
+        "Permission denied (",
+        "No host key ",
+        "Load key ",
+        "are too open ",
+    ],
+)
+def test_no_line_takes_long_to_read(piece: str) -> None:
+    named = SshTarget(name="mac", address="mac", identity="/keys/mac")
+    line = piece * (64 * 1024 // len(piece))
+    began_s = time.process_time()
+    for said in (line, "\n".join([line] * 50), "\n".join(line[at : at + 1024] for at in range(0, 64 * 1024, 1024))):
+        explain(named)(255, said)
+        explain(named)(255, f"{said}\nann@mac: Permission denied (publickey).")
+    assert time.process_time() - began_s < 0.25
+
+
+def test_only_the_last_lines_are_read() -> None:
+    refused = "ssh: connect to host mac port 22: Connection refused"
+    assert explain(MAC)(255, f"{refused}\n" + "hello\n" * 49).code == "host_unreachable"
+    assert explain(MAC)(255, f"{refused}\n" + "hello\n" * 50).code == "host_ssh_failed"
+
+
+def test_what_is_quoted_steers_no_terminal() -> None:
+    error = explain(MAC)(1, "\x1b[2JOSError: no\x9b31m")
+    assert error.message.endswith("[2JOSError: no 31m")

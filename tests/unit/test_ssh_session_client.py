@@ -12,8 +12,9 @@ import pytest
 
 from swarmesh.core.errors import ConflictError, SwarmeshError
 from swarmesh.hosts import session_client
+from swarmesh.hosts.host import HostFacts
 from swarmesh.hosts.session_client import SessionClient
-from swarmesh.hosts.ssh_errors import HostLostError, HostSetupError
+from swarmesh.hosts.ssh_errors import HostLostError, HostSetupError, HostSlowError
 from swarmesh.wire.errors import RemoteError
 from swarmesh.wire.session import PROTOCOL, Call, Hello, Opening, Purpose
 
@@ -23,12 +24,12 @@ OPENING = Opening(purpose=Purpose.SESSION, hive="0123456789ab", host="mac", secr
 class Line:
     """Stands for a `RemoteProcess`: what is sent is taken down, what is said is read."""
 
-    def __init__(self, protocol: int = PROTOCOL) -> None:
+    def __init__(self, protocol: int = PROTOCOL, queen_socket: str = "/q.sock") -> None:
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
         self.opening = b""
         self.killed = False
         self._said: asyncio.Queue[bytes | SwarmeshError] = asyncio.Queue()
-        hello = Hello(protocol=protocol, version="1", pid=1, boot_id="b", queen_socket="/q.sock")
+        hello = Hello(protocol=protocol, version="1", pid=1, boot_id="b", queen_socket=queen_socket)
         self._said.put_nowait(msgspec.json.encode(hello))
 
     def say(self, **reply: Any) -> None:
@@ -187,3 +188,90 @@ async def test_calls_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(ConflictError, match="1 calls to mac"):
             await client.call("probe", {}, object)
         waiting.cancel()
+
+
+@pytest.mark.parametrize("place", ["", "q.sock", "/q\0.sock", "/q\n", "/q\x1b[2J", "unix:/q"])
+async def test_a_host_whose_socket_has_no_place_is_refused(place: str) -> None:
+    with pytest.raises(HostSetupError, match="as the queen's socket") as caught:
+        await SessionClient.open(Line(queen_socket=place), OPENING)
+    assert "\x1b" not in caught.value.message
+
+
+async def test_an_answer_that_is_late_is_an_error_and_the_session_goes_on() -> None:
+    line = Line()
+    async with opened(line) as (client, running):
+        calling = asyncio.create_task(client.call("probe", {}, int, limit_s=0.01))
+        late = await line.calls.get()
+        with pytest.raises(HostSlowError, match=r"mac did not answer probe within 0\.01 s") as caught:
+            await calling
+        assert caught.value.passing
+        line.say(id=late.id, result=1)
+        again = asyncio.create_task(client.call("find", {}, int))
+        line.say(id=(await line.calls.get()).id, result=2)
+        assert await again == 2
+        assert not running.done()
+
+
+@pytest.mark.parametrize("name", ["probe", "workers", "tail", "spawn", "linked", "find", "header", "path_of"])
+async def test_each_call_has_its_limit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_client, "CALL_LIMIT_S", 0.01)
+    async with opened(Line()) as (client, _):
+        with pytest.raises(HostSlowError, match=name):
+            await client.call(name, {}, object)
+
+
+async def test_what_takes_its_time_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name for name, limit_s in session_client.LIMITS_S.items() if limit_s is None} == {
+        "wait_exit",
+        "identify",
+        "keep",
+    }
+    monkeypatch.setattr(session_client, "CALL_LIMIT_S", 0.001)
+    line = Line()
+    async with opened(line) as (client, _):
+        waiting = asyncio.create_task(client.call("wait_exit", {}, object))
+        asked = await line.calls.get()
+        with pytest.raises(HostSlowError):
+            await client.call("find", {}, object)
+        assert not waiting.done()
+        line.say(id=asked.id, result=None)
+        await waiting
+
+
+@pytest.mark.parametrize("wrong", [ValueError("no"), TypeError("no"), IndexError("no"), msgspec.ValidationError("no")])
+async def test_a_note_that_cannot_be_understood_ends_its_call_and_no_other(wrong: Exception) -> None:
+    def take(_note: bytes) -> None:
+        raise wrong
+
+    line = Line()
+    async with opened(line) as (client, running):
+        calling = asyncio.create_task(client.call("identify", {}, object, take))
+        call = await line.calls.get()
+        line.say(id=call.id, progress={"percent": 7})
+        with pytest.raises(HostSetupError, match="progress"):
+            await calling
+        line.say(id=call.id, progress={"percent": 8})
+        again = asyncio.create_task(client.call("find", {}, int))
+        line.say(id=(await line.calls.get()).id, result=2)
+        assert await again == 2
+        assert not running.done()
+
+
+async def test_texts_for_people_steer_no_terminal_and_paths_stay_paths() -> None:
+    layout = {"root": "/r", "workers_dir": "/w", "sockets_dir": "/s", "queen_file": "/q"}
+    facts = {"name": "a\x1b[2J", "total_mib": 1, "available_mib": 1, "cpu_cores": 1, "layout": layout}
+    line = Line()
+    async with opened(line) as (client, _):
+        probing = asyncio.create_task(client.call("probe", {}, HostFacts))
+        line.say(id=(await line.calls.get()).id, result=facts)
+        assert (await probing).name == "a [2J"
+        finding = asyncio.create_task(client.call("find", {}, str))
+        line.say(id=(await line.calls.get()).id, result="/a\tb")
+        assert await finding == "/a\tb"
+        spawning = asyncio.create_task(client.call("spawn", {}, object))
+        error = {"code": "Not A Word", "message": "m\x1b", "hint": "h\x07" * 5_000, "param": "p"}
+        line.say(id=(await line.calls.get()).id, status=200, error=error)
+        with pytest.raises(RemoteError) as caught:
+            await spawning
+        assert (caught.value.code, caught.value.message, caught.value.status) == ("unexpected_answer", "m", 502)
+        assert len(caught.value.hint) < 1_100

@@ -10,22 +10,34 @@ from typing import Annotated, Final
 
 import typer
 
-from swarmesh.cli.failure import ExitCode
+from swarmesh.cli.failure import ExitCode, UsageError
 from swarmesh.cli.rustbees import DEFAULT_GRACE_S, STOP_SLACK_S
-from swarmesh.cli.screen import AsJson, duration, note, print_facts, print_json, print_table
-from swarmesh.cli.waiting import step_lines, wait_gone
+from swarmesh.cli.screen import AsJson, counted, duration, note, print_facts, print_json, print_table
+from swarmesh.cli.waiting import WITHIN_REACH, step_lines, wait_gone
 from swarmesh.client import Swarmesh
+from swarmesh.core.errors import SwarmeshError
 from swarmesh.wire.hosts import HostView, Step, StepState
 
 HEADINGS: Final = ("host", "address", "status", "cores", "MiB free", "MiB", "GPUs", "rustbees")
 KEY_STEP: Final = "key"
 """The step that has found out the host's key."""
+COMPARE: Final = "compare"
+"""Stands in that step's text when nobody has vouched for the key yet."""
 KEY_ADVICE: Final = "    on the host itself, this shows the same: cat /etc/ssh/ssh_host_*_key.pub | ssh-keygen -lf -"
 
 Name = Annotated[str, typer.Argument(help="As 'hosts list' shows it.")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of its sshd; ssh's own choice when left out.")]
+Proximity = Annotated[float | None, typer.Option(min=0, max=1, help="0 far to 1 near; nearer hosts are preferred.")]
 Grace = Annotated[float, typer.Option(min=0, max=3600, help="Seconds its tasks get to end.")]
 
 app = typer.Typer(no_args_is_help=True, help="The machines of the swarm: add, list, show, remove, drain, doctor.")
+
+
+class HostAwayError(SwarmeshError):
+    """The host is out of reach, so that what was asked for cannot be seen done."""
+
+    code = "host_unreachable"
+    status = 502
 
 
 @app.command()
@@ -33,19 +45,21 @@ def add(
     address: Annotated[str, typer.Argument(help="What you type after ssh: a name, an alias, an IP address.")],
     name: Annotated[str, typer.Option(help="Its name in the swarm.", show_default="made from the address")] = "",
     user: Annotated[str, typer.Option(help="Login name; ssh's own choice when left out.")] = "",
-    port: Annotated[int, typer.Option(help="Port of its sshd; ssh's own choice when left out.")] = 0,
+    port: Port = None,
     identity: Annotated[Path | None, typer.Option(help="Private key file; ssh's own keys when left out.")] = None,
-    proximity: Annotated[float | None, typer.Option(help="0 far to 1 near; nearer hosts are preferred.")] = None,
+    proximity: Proximity = None,
     fingerprint: Annotated[str, typer.Option(help="SHA256:... that its host key has to have.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Add a machine that ssh reaches, or repair and upgrade it; example: swarmesh hosts add mac.home.arpa."""
-    with Swarmesh() as swarm, step_lines() as show, _goes_on():
+    if not address.strip():
+        raise UsageError("the address is empty", hint="Example: swarmesh hosts add mac.home.arpa")
+    with Swarmesh() as swarm, step_lines() as show, _goes_on("run 'swarmesh hosts add' again to see how it went"):
         view = swarm.add_host(
             address,
             name=name,
             user=user,
-            port=port,
+            port=port or 0,
             identity=str(identity.expanduser().absolute()) if identity else "",
             proximity=proximity,
             fingerprint=fingerprint,
@@ -55,7 +69,10 @@ def add(
         print_json(view)
         return
     print(f"{view.name} is {view.status}: {_hardware(view)}")
-    note(f"  next: swarmesh spawn rustbee --host {view.name} --modelcell NAME")
+    if view.draining:
+        note(f"  next: swarmesh hosts drain {view.name} --resume")
+    else:
+        note(f"  next: swarmesh spawn rustbee --host {view.name} --modelcell NAME")
 
 
 @app.command("list")
@@ -89,12 +106,15 @@ def show(name: Name, as_json: AsJson = False) -> None:
 def remove(
     name: Name,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Leave copied model files there.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Let go of it even if it is out of reach; what is there stays there.")
+    ] = False,
     grace: Grace = DEFAULT_GRACE_S,
     as_json: AsJson = False,
 ) -> None:
     """Stop a machine's rustbees, take away what was installed there, and forget it."""
-    with Swarmesh() as swarm, step_lines() as show, _goes_on():
-        swarm.remove_host(name, keep_models=keep_models, grace_s=grace, on_step=show)
+    with Swarmesh() as swarm, step_lines() as show, _goes_on("'swarmesh hosts list' shows what came of it"):
+        swarm.remove_host(name, keep_models=keep_models, forget=forget, grace_s=grace, on_step=show)
     if as_json:
         print_json({"name": name, "removed": True})
     else:
@@ -112,6 +132,8 @@ def drain(
     """Empty a machine: nothing new starts there, its rustbees end, their streams go on elsewhere."""
     with Swarmesh() as swarm:
         view = swarm.resume_host(name) if resume else swarm.drain_host(name, grace)
+        if not resume and view.status not in WITHIN_REACH and view.rustbees:
+            raise _away(view)
         if not (resume or no_wait):
             wait_gone(swarm, view.rustbees, grace + STOP_SLACK_S)
             view = swarm.host(name)
@@ -120,8 +142,7 @@ def drain(
     elif resume:
         print(f"{name} takes rustbees again")
     else:
-        left = len(view.rustbees)
-        print(f"{name} takes no new rustbees; {f'{left} are ending' if left else 'none is left there'}")
+        print(f"{name} takes no new rustbees; {_left(view)}")
         note(f"  next: swarmesh hosts drain {name} --resume, when it shall take some again")
 
 
@@ -141,19 +162,31 @@ def doctor(name: Name, as_json: AsJson = False) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
+def _away(view: HostView) -> HostAwayError:
+    count = len(view.rustbees)
+    stopped = f"its {counted(count, 'rustbee')} {'is' if count == 1 else 'are'} stopped when it is back"
+    return HostAwayError(f"{view.name} is out of reach; {stopped}", hint=f"'swarmesh hosts show {view.name}' says why.")
+
+
+def _left(view: HostView) -> str:
+    if view.rustbees:
+        return f"{len(view.rustbees)} {'is' if len(view.rustbees) == 1 else 'are'} ending"
+    return "none is left there" if view.status in WITHIN_REACH else "it is out of reach, and none is known there"
+
+
 @contextmanager
-def _goes_on() -> Iterator[None]:
+def _goes_on(what_next: str) -> Iterator[None]:
     """Whoever presses Ctrl-C is told that the queen does not leave it half done."""
     try:
         yield
     except KeyboardInterrupt:
-        note("the queennode goes on with it; 'swarmesh hosts list' shows what came of it")
+        note(f"the queennode goes on with it; {what_next}")
         raise
 
 
 def _show_step(show: Callable[[Step], None], step: Step) -> None:
     show(step)
-    if step.step == KEY_STEP and step.state is StepState.DONE:
+    if step.step == KEY_STEP and step.state is StepState.DONE and COMPARE in step.text:
         note(KEY_ADVICE)
 
 
@@ -188,6 +221,7 @@ def _facts(view: HostView) -> list[tuple[str, str]]:
         ("system", software),
         ("python", view.python),
         ("swarmesh", view.version),
+        ("home", view.home),
         ("cores", str(view.cpu_cores or "")),
         ("memory", memory if view.total_mib else ""),
         ("disk", f"{view.disk_free_mib:,} MiB free" if view.disk_free_mib else ""),

@@ -61,8 +61,8 @@ def add(
 def scan_(
     directory: Annotated[Path | None, typer.Argument(help="Where to look; without it, the usual places.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be added.")] = False,
-    host: Annotated[str, typer.Option(help="Show what a machine of the swarm has, in its usual places.")] = "",
-    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Show what every machine has.")] = False,
+    host: Annotated[str, typer.Option(help="Look through that machine of the swarm, and add to its catalog.")] = "",
+    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Do so on every machine.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find GGUF files (Hugging Face, Ollama, LM Studio, or a directory) and add them; their files stay in place."""

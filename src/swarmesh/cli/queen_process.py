@@ -21,6 +21,7 @@ from swarmesh.wire.errors import ErrorEnvelope, RemoteError
 
 START_WAIT_S: Final = 20.0
 STOP_WAIT_S: Final = 20.0
+ANSWER_WAIT_S: Final = 30.0
 _POLL_S: Final = 0.05
 _KILL_LOOK_S: Final = 0.005
 """A killed process is gone within milliseconds, and how long the swarm is without a queen is measured."""
@@ -69,9 +70,9 @@ def running_queen(home: Home) -> QueenFile | None:
     return note if note is not None and _process_of(note).alive else None
 
 
-def home_swarm(home: Home, queen: QueenFile) -> Swarmesh:
+def home_swarm(home: Home, queen: QueenFile, *, timeout_s: float = ANSWER_WAIT_S) -> Swarmesh:
     """A client of this home's own queen, wherever the environment points."""
-    return Swarmesh(queen.url, read_admin_key(home) or None)
+    return Swarmesh(queen.url, read_admin_key(home) or None, timeout_s=timeout_s)
 
 
 def start_queen(home: Home, *, port: int | None = None, host: str | None = None) -> QueenFile:

@@ -15,7 +15,7 @@ import typer
 
 from swarmesh.cli.agent_health import agent_status
 from swarmesh.cli.failure import UsageError
-from swarmesh.cli.rustbees import DEFAULT_GRACE_S
+from swarmesh.cli.rustbees import DEFAULT_GRACE_S, show_stopped
 from swarmesh.cli.screen import AsJson, duration, note, print_json, print_table
 from swarmesh.cli.spawn import Cellalloc, ClassPath, Context, Gpu, Modelcell, NoWait, PythonPath, Slots, backend_of
 from swarmesh.cli.waiting import LOAD_WAIT_S_MAX, WaitTimeoutError, progress
@@ -80,10 +80,11 @@ def spawn(
 def stop(
     rustbee_id: Annotated[str, typer.Argument(metavar="ID", help="As 'rustbee list' shows it.")],
     grace: Annotated[float, typer.Option(min=0, max=3600, help="Seconds its tasks get to end.")] = DEFAULT_GRACE_S,
+    as_json: AsJson = False,
 ) -> None:
     """Stop a rustbee of this machine; example: swarmesh rustbee stop rustbee-1a2b."""
     asyncio.run(_stop(LocalHost(find_home(os.environ)), rustbee_id, grace))
-    print(f"{rustbee_id} has ended")
+    show_stopped(rustbee_id, "ended", as_json=as_json)
 
 
 @app.command("list")

@@ -6,9 +6,10 @@ from typing import Annotated, Final
 
 import typer
 
-from swarmesh.cli.screen import AsJson, duration, note, print_json, print_table
+from swarmesh.cli.screen import AsJson, duration, harmless, note, print_json, print_table
 from swarmesh.cli.waiting import wait_gone
 from swarmesh.client import Swarmesh
+from swarmesh.core.liveness import WorkerStatus
 from swarmesh.wire.views import RustbeeView
 
 DEFAULT_GRACE_S: Final = 30.0
@@ -48,6 +49,8 @@ def list_(as_json: AsJson = False) -> None:
             for view in views
         ),
     )
+    for view in views:
+        _explain(view)
 
 
 @app.command()
@@ -55,13 +58,29 @@ def stop(
     rustbee_id: Annotated[str, typer.Argument(metavar="ID", help="As 'rustbees list' shows it.")],
     grace: Annotated[float, typer.Option(min=0, max=3600, help="Seconds its tasks get to end.")] = DEFAULT_GRACE_S,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return at once, not when it has ended.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let a rustbee finish and stop it; example: swarmesh rustbees stop rustbee-1a2b --grace 5."""
     with Swarmesh() as swarm:
         swarm.stop_rustbee(rustbee_id, grace_s=grace)
         if not no_wait:
             wait_gone(swarm, [rustbee_id], grace + STOP_SLACK_S)
-    print(f"{rustbee_id} is draining" if no_wait else f"{rustbee_id} has ended")
+    show_stopped(rustbee_id, "draining" if no_wait else "ended", as_json=as_json)
+
+
+def show_stopped(rustbee_id: str, status: str, *, as_json: bool) -> None:
+    """Print what became of a worker that was asked to stop: it is ``draining``, or has ``ended``."""
+    if as_json:
+        print_json({"rustbee_id": rustbee_id, "status": status})
+    else:
+        print(f"{rustbee_id} {'has' if status == 'ended' else 'is'} {status}")
+
+
+def _explain(view: RustbeeView) -> None:
+    """Say what is wrong with one that lives, such as one that its queen cannot take back."""
+    if view.error is not None and view.status != WorkerStatus.DEAD:
+        hint = f"\n  next: {harmless(view.error.hint)}" if view.error.hint else ""
+        note(f"{view.rustbee_id}: {harmless(view.error.message)}{hint}")
 
 
 def _status(view: RustbeeView) -> str:

@@ -88,6 +88,11 @@ def clock(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 rustbee``, ``2 rustbees``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def mebibytes(size_bytes: int) -> str:
     """A size; empty when it is not known."""
     return f"{size_bytes / 1048576:,.1f} MiB" if size_bytes else ""

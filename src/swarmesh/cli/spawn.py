@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from swarmesh.cli.failure import UsageError
+from swarmesh.cli.hub_model import downloaded
 from swarmesh.cli.screen import AsJson, note, print_json
 from swarmesh.cli.waiting import wait_healthy
 from swarmesh.client import Swarmesh
@@ -16,6 +17,7 @@ from swarmesh.wire.spec import Backend
 from swarmesh.wire.views import RustbeeView, Spawned
 
 Modelcell = Annotated[str, typer.Option(help="What it serves, such as demo.", show_default=False)]
+AnyModelcell = Annotated[str, typer.Option(help="What it serves: a name, or hf:ORG/REPOSITORY/FILE.gguf.")]
 Gpu = Annotated[int | None, typer.Option(min=0, max=64, help="The only GPU it may use.")]
 Cellalloc = Annotated[int | None, typer.Option(min=1, help="MiB to reserve in place of the estimate.")]
 Slots = Annotated[int | None, typer.Option(min=1, max=4096, help="Tasks at once.")]
@@ -35,7 +37,7 @@ def _group() -> None:
 @app.command()
 def rustbee(
     *,
-    modelcell: Modelcell,
+    modelcell: AnyModelcell,
     # Called as the option is, --type.
     type: Annotated[Backend, typer.Option(help="What it computes on, or python, or openai.")] = Backend.AUTO,  # noqa: A002
     host: Annotated[str, typer.Option(help="Machine to start it on, or any; the queennode's own when left out.")] = "",
@@ -51,17 +53,19 @@ def rustbee(
     as_json: AsJson = False,
 ) -> None:
     """Start a rustbee and wait until it is healthy; example: swarmesh spawn rustbee --type cpu --modelcell demo."""
+    backend, key = backend_of(type, url=url, class_path=class_path), secret_of(api_key_env)
     with Swarmesh() as swarm:
+        modelcell = downloaded(swarm, modelcell)
         spawned = swarm.spawn(
             modelcell,
-            type=backend_of(type, url=url, class_path=class_path),
+            type=backend,
             host=host,
             gpu=gpu,
             cellalloc=cellalloc,
             slots=slots,
             context=context,
             url=url,
-            api_key=secret_of(api_key_env),
+            api_key=key,
             class_path=class_path,
             python_path=str(python_path.absolute()) if python_path else "",
         )

@@ -12,9 +12,11 @@ from swarmesh.cli.spawn import Context, Slots
 from swarmesh.cli.waiting import progress, step_lines
 from swarmesh.client import Swarmesh
 from swarmesh.wire.errors import RemoteError
-from swarmesh.wire.hosts import FitList, FoundList
+from swarmesh.wire.hosts import FitList, FitView, FoundList
 
 FIT_HEADINGS: Final = ("host", "memory", "", "need MiB", "free MiB", "MiB", "file", "what would help")
+CLOSED: Final = frozenset({"out of reach", "draining"})
+"""Why a host takes nothing, whatever fits there."""
 FOUND_HEADINGS: Final = ("host", "modelcell", "status", "found in", "size", "file")
 
 Modelcell = Annotated[str, typer.Argument(metavar="NAME", help="As 'models list' shows it.")]
@@ -48,7 +50,7 @@ def copy(
 
 
 def scan_hosts(host: str, *, as_json: bool) -> None:
-    """Show the model files on a machine, or on every one when ``host`` is empty.
+    """Add the model files on a machine to its catalog and show them; on every one when ``host`` is empty.
 
     Raises:
         RemoteError: The machine that was named could not be asked.
@@ -78,16 +80,22 @@ def _print_fit(fit: FitList) -> None:
             (
                 view.host,
                 view.memory,
-                "fits" if view.fits else "too small",
+                _verdict(view),
                 f"{view.need_mib:,}",
                 f"{view.free_mib:,}",
                 f"{view.total_mib:,}",
                 "there" if view.file_there else "",
-                view.would_help,
+                "" if view.would_help in CLOSED else view.would_help,
             )
             for view in fit.hosts
         ),
     )
+
+
+def _verdict(view: FitView) -> str:
+    if view.fits:
+        return "fits"
+    return view.would_help if view.would_help in CLOSED else "too small"
 
 
 def _print_found(found: FoundList) -> None:
@@ -98,7 +106,7 @@ def _print_found(found: FoundList) -> None:
                 (
                     model.host,
                     model.known_as or model.name,
-                    "known" if model.known_as else "new",
+                    "in its catalog" if model.known_as else "not added",
                     model.origin,
                     mebibytes(model.size_bytes),
                     model.path,
@@ -106,6 +114,8 @@ def _print_found(found: FoundList) -> None:
                 for model in found.found
             ),
         )
+        first = found.found[0]
+        note(f"  next: swarmesh spawn rustbee --host {first.host} --modelcell {first.known_as or first.name}")
     else:
         note("no models found")
     for host, error in found.errors.items():

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from swarmesh.cli.hub_model import downloaded
 from swarmesh.cli.queen_process import home_swarm, running_queen, start_queen
 from swarmesh.cli.screen import note
 from swarmesh.cli.waiting import REGISTER_WAIT_S_MAX, wait_healthy
@@ -49,6 +50,7 @@ def bring_up(
         queen = start_queen(home, port=port)
         note(f"started the queennode at {queen.url}")
     with home_swarm(home, queen) as swarm:
+        modelcell = downloaded(swarm, modelcell)
         known = _workers_of(swarm, home, modelcell)
         for _ in range(rustbees - len(known)):
             spawned = swarm.spawn(modelcell, type=backend).rustbee_id

@@ -8,18 +8,20 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from swarmesh.cli.screen import duration, harmless, mebibytes, note
+from swarmesh.cli.screen import counted, duration, harmless, mebibytes, note
 from swarmesh.client import Swarmesh
 from swarmesh.core.errors import EngineStartError, SwarmeshError
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.wire.errors import RemoteError
-from swarmesh.wire.hosts import Step, StepState
+from swarmesh.wire.hosts import HostStatus, Step, StepState
 from swarmesh.wire.views import RustbeeView
 
 LOAD_WAIT_S_MAX: Final = 1800.0
 """Longest wait for a model to load; a large one from a slow disk takes minutes. A copy that moves on starts it anew."""
 REGISTER_WAIT_S_MAX: Final = 40.0
 """Longest wait for a worker that lives to be known to the queen; a waggle at rest is 30 s."""
+WITHIN_REACH: Final = frozenset({HostStatus.LOCAL, HostStatus.CONNECTED})
+"""How a host stands on which a worker can be waited for."""
 _POLL_S: Final = 0.2
 _BAR_CHARS: Final = 20
 
@@ -189,7 +191,8 @@ def wait_gone(swarm: Swarmesh, rustbee_ids: Collection[str], within_s: float) ->
                     f"still there after {within_s:g} s: {names}",
                     hint="'swarmesh rustbee stop ID' on their host ends one.",
                 )
-            show(f"waiting for {len(left)} rustbees to finish, {sum(view.slots_busy for view in left)} tasks left")
+            busy = sum(view.slots_busy for view in left)
+            show(f"waiting for {counted(len(left), 'rustbee')} to finish, {counted(busy, 'task')} left")
             time.sleep(_POLL_S)
 
 

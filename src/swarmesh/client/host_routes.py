@@ -73,20 +73,31 @@ def add_host(
         proximity=proximity,
         fingerprint=fingerprint,
     )
-    call = Call("POST", f"{BASE}/hosts", reader(HostView), headers=_ACCEPT, body=msgspec.json.encode(asked))
+    body = msgspec.to_builtins(asked)
+    if proximity is None:
+        del body["proximity"]  # What is not said stays as it is.
+    call = Call("POST", f"{BASE}/hosts", reader(HostView), headers=_ACCEPT, body=msgspec.json.encode(body))
     return StepsCall(call, on_step)
 
 
 def remove_host(
-    name: str, *, keep_models: bool = False, grace_s: float | None = None, on_step: OnStep = _unseen
+    name: str,
+    *,
+    keep_models: bool = False,
+    forget: bool = False,
+    grace_s: float | None = None,
+    on_step: OnStep = _unseen,
 ) -> StepsCall[None]:
     """Stop a machine's workers, take away what was installed there, and forget it.
 
+    With ``forget`` one that is out of reach is forgotten, too, and what is there stays there.
+
     Raises:
-        RemoteError: There is none of that name, or something there could not be stopped.
+        RemoteError: There is none of that name, it is out of reach, or something there could not be stopped.
         QueenUnreachableError: No queen answers, or she left in the middle.
     """
-    query = {**_grace(grace_s), **({"keep_models": "true"} if keep_models else {})}
+    flags = {"keep_models": keep_models, "forget": forget}
+    query = {**_grace(grace_s), **{flag: "true" for flag, is_set in flags.items() if is_set}}
     return StepsCall(Call("DELETE", _path(name), read_nothing, query=query, headers=_ACCEPT), on_step)
 
 

@@ -67,7 +67,10 @@ def explained(url: str) -> Iterator[None]:
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise QueenUnreachableError(f"no queennode answers at {url}: {error}") from error
     except httpx.TimeoutException as error:
-        raise ConnectionBrokenError(f"the queennode at {url} took too long ({type(error).__name__})") from error
+        raise ConnectionBrokenError(
+            f"the queennode at {url} took too long ({type(error).__name__})",
+            hint="She runs, and the request may still be going on: look at how things stand before you send it again.",
+        ) from error
     except httpx.TransportError as error:
         raise ConnectionBrokenError(f"the connection to {url} broke: {error}") from error
 

@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import re
+import select
 import shlex
 import shutil
 import subprocess
@@ -47,6 +48,8 @@ PIP_LIMIT_S: Final = 1800
 CHECK_LIMIT_S: Final = 60
 LOCK_LIMIT_S: Final = 1800
 LOCK_POLL_S: Final = 0.2
+WAITING_TOLD_S: Final = 10.0
+"""So often a wait for another process is told: the queen gives up what says nothing for too long."""
 START_TOLERANCE_S: Final = 2.0
 """As in `swarmesh.hosts.process_identity`."""
 PIP_LINES_KEPT: Final = 40
@@ -77,15 +80,37 @@ class HostError(Exception):
         self.body = {"code": code, "message": message, "hint": hint}
 
 
+class QueenGoneError(Exception):
+    """Nobody reads what is said."""
+
+
 def say(kind: str, what: Json) -> None:
-    """One line to the queen; what was begun is finished also when she does not listen any more."""
-    with contextlib.suppress(BrokenPipeError):
+    """One line to the queen.
+
+    Raises:
+        QueenGoneError: She does not listen any more.
+    """
+    try:
         os.write(1, json.dumps({kind: what}).encode() + b"\n")
+    except ConnectionError as error:
+        raise QueenGoneError from error
 
 
 def step(name: str, text: str = "", *, done: bool = False) -> None:
-    """Tell how far it is."""
+    """Tell how far it is; with nobody to tell it to, what was begun ends here."""
     say("step", {"step": name, "state": "done" if done else "running", "text": text})
+
+
+def check_heard() -> None:
+    """See that the queen still reads, without a word.
+
+    Raises:
+        QueenGoneError: She does not.
+    """
+    poll = select.poll()
+    poll.register(1, 0)  # An end that was closed is told unasked.
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        raise QueenGoneError
 
 
 class Place:
@@ -126,9 +151,10 @@ class Place:
         return self.ready(digest) and run_python(self.python(digest), IMPORTS)[0] == 0
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[int]:
-        """Keep every other process from changing anything here."""
+    def locked(self, waiting: Callable[[], None]) -> Iterator[int]:
+        """Keep every other process from changing anything here; ``waiting`` is called while one still does."""
         until = time.monotonic() + LOCK_LIMIT_S
+        told_s = time.monotonic()
         while True:
             self.root.mkdir(mode=0o700, exist_ok=True)
             self.root.chmod(0o700)
@@ -144,6 +170,9 @@ class Place:
                 os.close(handle)
             if time.monotonic() > until:
                 raise HostError("host_install_failed", f"another process has been changing {self.root} for too long")
+            if time.monotonic() > told_s + WAITING_TOLD_S:
+                waiting()
+                told_s = time.monotonic()
             time.sleep(LOCK_POLL_S)
 
     def _remove_bare(self) -> None:
@@ -166,16 +195,17 @@ class Place:
 def main(orders: RawIOBase) -> int:
     """Do what the order says; the exit status."""
     os.umask(0o077)
-    try:
-        order = json.loads(orders.readline() or b"{}")
-        say("done", ACTIONS.get(order.get("action", ""), refuse)(order, orders))
-    except HostError as error:
-        say("error", error.body)
-        return 1
-    except OSError as error:
-        say("error", _os_error(error).body)
-        return 1
-    return 0
+    with contextlib.suppress(QueenGoneError):
+        try:
+            order = json.loads(orders.readline() or b"{}")
+            say("done", ACTIONS.get(order.get("action", ""), refuse)(order, orders))
+        except HostError as error:
+            say("error", error.body)
+        except OSError as error:
+            say("error", _os_error(error).body)
+        else:
+            return 0
+    return 1
 
 
 def refuse(order: Json, _: RawIOBase) -> Json:
@@ -205,7 +235,7 @@ def install(order: Json, orders: RawIOBase) -> Json:
     """Make the environment of this digest from the files that follow; nothing is done, or sent, when it is there."""
     place = Place()
     digest, files = order["digest"], order["files"]
-    with place.locked() as lock:
+    with place.locked(_say_waiting) as lock:
         step("look", _described())
         ready = place.starts(digest)
         if not ready:
@@ -221,7 +251,7 @@ def install(order: Json, orders: RawIOBase) -> Json:
                 raise
             finally:
                 _remove(place.incoming)
-        step("tidy")
+        step("tidy", "looking for old versions")
         _write_commands(place, digest, order.get("hive", ""))
         removed = _remove_unused(place, digest)
         step("tidy", f"{removed or 'no'} old versions removed", done=True)
@@ -244,12 +274,12 @@ def run(order: Json, _: RawIOBase) -> Json:
 
 
 def uninstall(order: Json, _: RawIOBase) -> Json:
-    """Remove one hive's home, and with the last hive everything else."""
+    """Remove one hive's home, and with the last hive everything else; to its end also when the queen is gone."""
     place = Place()
     home = place.hive(order["hive"])
     if not place.root.exists():
         return {}
-    with place.locked():
+    with place.locked(_mention_waiting):
         if alive := _workers_alive(home):
             raise HostError(
                 "host_in_use",
@@ -295,6 +325,15 @@ def run_python(python: Path, code: str) -> tuple[int, str]:
     return done.returncode, said.splitlines()[-1] if said else f"ended with {done.returncode}"
 
 
+def _say_waiting() -> None:
+    step("look", "another process changes what is installed here; waiting for it")
+
+
+def _mention_waiting() -> None:
+    with contextlib.suppress(QueenGoneError):
+        _say_waiting()
+
+
 def _install(place: Place, order: Json, orders: RawIOBase, lock: int) -> None:
     env, python = place.env(order["digest"]), place.python(order["digest"])
     place.incoming.mkdir(mode=0o700)
@@ -303,14 +342,14 @@ def _install(place: Place, order: Json, orders: RawIOBase, lock: int) -> None:
     for file in order["files"]:
         _receive(orders, place.incoming / _word(file["name"]), file)
     step("send", "what has to be installed has arrived", done=True)
-    step("environment", str(env))
+    step("environment", f"making an environment of its own: {env}")
     # Without pip: Debian's Python brings none along, and a pip was sent.
     venv.EnvBuilder(symlinks=True, with_pip=False).create(env)
     step("environment", f"an environment of its own: {env}", done=True)
-    step("packages")
+    step("packages", "asking the package registry" if order["registry"] else "installing the packages")
     _install_packages(Pip(python, place.incoming, lock), place.incoming, order)
     step("packages", "the packages are installed", done=True)
-    step("check")
+    step("check", "trying what was installed")
     step("check", _check(python), done=True)
     os.sync()  # The mark must not outlive, in a power cut, what it vouches for.
     (env / ".ready").write_text(str(python.resolve(strict=True)))
@@ -358,11 +397,17 @@ class Pip:
         ) as process:
             limit = threading.Timer(limit_s, process.kill)
             limit.start()
-            for line in process.stdout or ():
-                said.append(line.decode("utf-8", "replace").strip())
-                if said[-1].startswith(("Downloading ", "Installing ")):
-                    step("packages", said[-1][:120])
-            limit.cancel()
+            try:
+                for line in process.stdout or ():
+                    said.append(line.decode("utf-8", "replace").strip())
+                    check_heard()
+                    if said[-1].startswith(("Downloading ", "Installing ")):
+                        step("packages", said[-1][:120])
+            except QueenGoneError:
+                process.kill()
+                raise
+            finally:
+                limit.cancel()
         if NO_SPACE.search("\n".join(said)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return process.returncode, [line for line in said if line]

@@ -14,7 +14,13 @@ import msgspec
 
 from swarmesh.config.home import Home, write_private
 from swarmesh.hosts.ssh_command import CONNECT_TIMEOUT_S, key_alias, known_hosts_file, learn_argv, settings_argv
-from swarmesh.hosts.ssh_errors import HostKeyChangedError, HostKeyUnknownError, HostUnreachableError, explain
+from swarmesh.hosts.ssh_errors import (
+    HostKeyChangedError,
+    HostKeyUnknownError,
+    HostSetupError,
+    HostUnreachableError,
+    explain,
+)
 from swarmesh.hosts.ssh_target import SshTarget
 from swarmesh.hosts.ssh_tool import run_tool
 
@@ -61,6 +67,7 @@ async def learn_host_key(target: SshTarget, home: Home, *, expected: str = "") -
 
     Raises:
         HostKeyChangedError: It is not the one that is expected, kept, or known to the user's own ssh; nothing is kept.
+        HostKeyUnknownError: The user's own ssh knows an authority for it, and nothing was expected; nothing is kept.
         SwarmeshError: The host cannot be reached.
     """
     kept = _kept(target.name, home)
@@ -76,6 +83,12 @@ async def learn_host_key(target: SshTarget, home: Home, *, expected: str = "") -
     if users and offered not in users and not expected and kept is None:
         shown = ", ".join(key.fingerprint for key in users)
         raise _changed(target, offered, f"your own ssh knows it by {shown}")
+    if _parsed(lines, marker="@cert-authority") and not users and not expected and kept is None:
+        raise HostKeyUnknownError(
+            f"your own ssh trusts {target.name} ({target.address}) by an authority that signs keys, "
+            "and Swarmesh holds a host to one key",
+            hint="Add it with --fingerprint: its owner sees it there with 'ssh-keygen -l -f' on the public host key.",
+        )
     if kept is None:
         _keep(target.name, home, offered)
     return HostKey(offered.fingerprint, offered.key_type, known_to_user=offered in users)
@@ -130,9 +143,13 @@ async def _known_to_user(target: SshTarget) -> str:
 
 
 async def _look(argv: list[str]) -> str:
-    with contextlib.suppress(TimeoutError):
+    try:
         return (await run_tool(argv, LOOKUP_WAIT_S)).out
-    return ""
+    except TimeoutError as error:  # What is known was not seen; that is not the same as nothing.
+        raise HostSetupError(
+            f"{argv[0]} did not say within {LOOKUP_WAIT_S:g} s what your own ssh knows about this host",
+            hint="A 'Match exec' of your ssh configuration, or a file on a disk that does not answer, may hang.",
+        ) from error
 
 
 def _kept(name: str, home: Home) -> _Key | None:

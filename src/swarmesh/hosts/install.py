@@ -5,23 +5,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.hosts.remote_process import RemoteProcess, RemoteShell
+from swarmesh.hosts.said import UNREADABLE, plain, plain_step, plain_value
 from swarmesh.hosts.software import Software
-from swarmesh.hosts.wheels import NoRegistryError, fetch_wheels, platform_tags
+from swarmesh.hosts.ssh_errors import HostSetupError, HostSlowError, HostUnreachableError
+from swarmesh.hosts.wheels import VERSION_PART_MAX, NoRegistryError, fetch_wheels, platform_tags
 from swarmesh.wire.errors import RemoteError
 from swarmesh.wire.hosts import Step, StepState
 
 CHUNK_BYTES: Final = 1024 * 1024
+LOOK_SILENCE_S: Final = 30.0
+"""Between two lines of the program there, and until its first: connecting and a Python's start are in it."""
+UNINSTALL_SILENCE_S: Final = 60.0
+INSTALL_SILENCE_S: Final = 600.0
+"""The program there tells what its pip tells, and pip says nothing while it fetches a large wheel or unpacks."""
 PIP_THERE: Final = "pip.zip"
 """Not by its wheel's name: the wheel of pip that the lock names comes to lie beside it."""
 OnStep = Callable[[Step], None]
+VersionPart = Annotated[int, msgspec.Meta(ge=0, le=VERSION_PART_MAX)]
+T = TypeVar("T")
+
+
+class HostInstallError(HostUnreachableError):
+    """The host does not go on with an installation."""
+
+    code = "host_install_failed"
+    default_hint = "See whether its disk or its way to the package registry is stuck; adding it again goes on."
 
 
 class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +54,7 @@ class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     python: str
-    python_version: tuple[int, int, int]
+    python_version: tuple[VersionPart, VersionPart, VersionPart]
     system: str
     machine: str
     libc: tuple[str, str]
@@ -69,11 +86,12 @@ async def look(shell: RemoteShell, digest: str, *, hive: str = "") -> MachineFac
     """Facts about the host; ``digest`` is the software that might be there, ``hive`` who might have used it.
 
     Raises:
+        HostSlowError: It says nothing for too long.
         SwarmeshError: The host cannot be reached or looked at.
     """
     process = await shell.start({"action": "probe", "digest": digest, "hive": hive})
     try:
-        return msgspec.json.decode(await _done(process), type=MachineFacts)
+        return _facts(await _done(process, LOOK_SILENCE_S))
     finally:
         await process.close()
 
@@ -100,6 +118,7 @@ async def install(
             raise
         reason = error
     on_step(Step(step="registry", state=StepState.DONE, text="the host reaches no registry: the wheels come from here"))
+    on_step(Step(step="registry", state=StepState.RUNNING, text="fetching the wheels for its kind of machine"))
     wheels = await _wheels_for(await look(shell, software.digest), software, wheels_dir, reason)
     files = [*ours, *((wheel, wheel.name) for wheel in wheels)]
     return await _install(shell, {**order, "registry": False}, files, on_step)
@@ -113,7 +132,7 @@ async def uninstall(shell: RemoteShell, hive: str, *, keep_models: bool) -> None
     """
     process = await shell.start({"action": "uninstall", "hive": hive, "keep_models": keep_models})
     try:
-        await _done(process)
+        await _done(process, UNINSTALL_SILENCE_S)
     finally:
         await process.close()
 
@@ -134,16 +153,18 @@ async def _install(
     process = await shell.start({**order, "files": named})
 
     async def note(step: Step) -> None:
-        on_step(step)
+        on_step(plain_step(step))
         if step.step == "send" and step.state is StepState.RUNNING:
             with contextlib.suppress(ConnectionError):  # It ended before it had all; its next line says why.
                 await _send(process, files, on_step)
 
     try:
-        while not (said := await process.read(_Said)).done:
+        while not (said := await _next(process, INSTALL_SILENCE_S)).done:
             if said.step is not None:
                 await note(said.step)
-        return msgspec.json.decode(said.done, type=MachineFacts)
+        return _facts(said.done)
+    except HostSlowError as error:
+        raise HostInstallError(f"the installation stands still: {error.message}") from error
     finally:
         await process.close()
 
@@ -153,7 +174,8 @@ async def _send(process: RemoteProcess, files: Sequence[_File], on_step: OnStep)
     for file in files:
         with file.path.open("rb") as source:
             while data := await asyncio.to_thread(source.read, CHUNK_BYTES):
-                await process.send(data)
+                async with _answering(process, INSTALL_SILENCE_S):
+                    await process.send(data)
                 done_bytes += len(data)
                 on_step(
                     Step(
@@ -166,11 +188,33 @@ async def _send(process: RemoteProcess, files: Sequence[_File], on_step: OnStep)
                 )
 
 
-async def _done(process: RemoteProcess) -> msgspec.Raw:
+async def _done(process: RemoteProcess, silence_s: float) -> msgspec.Raw:
     while True:
-        said = await process.read(_Said)
+        said = await _next(process, silence_s)
         if said.done:
             return said.done
+
+
+async def _next(process: RemoteProcess, silence_s: float) -> _Said:
+    async with _answering(process, silence_s):
+        return await process.read(_Said)
+
+
+@asynccontextmanager
+async def _answering(process: RemoteProcess, silence_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(silence_s):
+            yield
+    except TimeoutError as error:
+        process.kill()
+        raise HostSlowError(f"nothing was heard of the host for {silence_s:g} s") from error
+
+
+def _facts(said: msgspec.Raw) -> MachineFacts:
+    try:
+        return plain_value(msgspec.json.decode(said, type=MachineFacts))
+    except UNREADABLE as error:
+        raise HostSetupError(f"the host says of itself what cannot be understood: {plain(str(error))}") from error
 
 
 def _file(path: Path, name: str) -> _File:

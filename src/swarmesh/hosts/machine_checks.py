@@ -133,18 +133,26 @@ def _home(home: Home) -> list[CheckView]:
     while not where.exists() and where != where.parent:
         where = where.parent
     if not os.access(where, os.W_OK | os.X_OK):
-        return [fact("home", Verdict.FAIL, f"{home.root} cannot be written", "Set SWARMESH_HOME.")]
+        hint = "Let the login user write there." if _is_lent(home) else "Set SWARMESH_HOME."
+        return [fact("home", Verdict.FAIL, f"{home.root} cannot be written", hint)]
     free_mib = shutil.disk_usage(where).free // MIB
     low = free_mib < DISK_MIB_LOW
-    hint = "Free some space, or set SWARMESH_HOME to a larger disk." if low else ""
-    return [fact("home", Verdict.WARN if low else Verdict.OK, f"{home.root}, {free_mib:,} MiB free", hint)]
+    hint = "Free some space." if _is_lent(home) else "Free some space, or set SWARMESH_HOME to a larger disk."
+    verdict = Verdict.WARN if low else Verdict.OK
+    return [fact("home", verdict, f"{home.root}, {free_mib:,} MiB free", hint if low else "")]
+
+
+def _is_lent(home: Home) -> bool:
+    """Whether the home was made for a queen elsewhere, so that nobody here chose its place."""
+    return home.host_name_file.exists()
 
 
 def _sockets(home: Home) -> list[CheckView]:
     length = len(os.fsencode(home.sockets_dir)) + 1 + LONGEST_SOCKET_NAME
     found = f"{home.sockets_dir}, paths of up to {length} bytes of {SOCKET_PATH_BYTES_MAX}"
     if length > SOCKET_PATH_BYTES_MAX:
-        return [fact("sockets", Verdict.FAIL, found, "Set SWARMESH_HOME, or TMPDIR, to a shorter path.")]
+        place = "TMPDIR" if _is_lent(home) else "SWARMESH_HOME, or TMPDIR,"
+        return [fact("sockets", Verdict.FAIL, found, f"Set {place} to a shorter path.")]
     return [fact("sockets", Verdict.OK, found)]
 
 
@@ -157,14 +165,16 @@ def _settings(home: Home) -> list[CheckView]:
     return [fact("settings", Verdict.OK, str(home.config_file) if there else "defaults, no swarmesh.toml")]
 
 
-def _engine(_home: Home) -> list[CheckView]:
+def _engine(home: Home) -> list[CheckView]:
+    # Where the owner's own llama-server does the work, the built-in engine is not needed.
+    broken = Verdict.WARN if _set_llama_server(home) and _runnable(_set_llama_server(home)) else Verdict.FAIL
     # In a process of its own: a wheel made for another processor ends whoever imports it.
     try:
         asked = subprocess.run(
             [sys.executable, "-P", "-c", _ASK_ENGINE], capture_output=True, timeout=ENGINE_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return [fact("engine", Verdict.FAIL, f"xllamacpp did not load within {ENGINE_TIMEOUT_S:g} s")]
+        return [fact("engine", broken, f"xllamacpp did not load within {ENGINE_TIMEOUT_S:g} s")]
     for line in asked.stdout.splitlines():
         if line.startswith(b"ENGINE "):
             devices = msgspec.json.decode(line.removeprefix(b"ENGINE "), type=list[_Device])
@@ -173,10 +183,28 @@ def _engine(_home: Home) -> list[CheckView]:
     said = asked.stderr.decode("utf-8", "replace").strip().splitlines()
     reason = said[-1][:300] if said else f"exit code {asked.returncode}"
     hint = "Reinstall xllamacpp, or set rustbee.llama_server in swarmesh.toml to a llama-server of your own."
-    return [fact("engine", Verdict.FAIL, f"xllamacpp cannot be used: {reason}", hint)]
+    return [fact("engine", broken, f"xllamacpp cannot be used: {reason}", hint)]
 
 
-def _llama_server(_home: Home) -> list[CheckView]:
-    path = shutil.which("llama-server")
+def _llama_server(home: Home) -> list[CheckView]:
+    setting = _set_llama_server(home)
+    path = _runnable(setting or "llama-server")
+    if setting and path:
+        return [fact("llama-server", Verdict.OK, f"{path}, set in swarmesh.toml")]
+    if setting:
+        hint = f"Correct rustbee.llama_server in {home.config_file}, or take it out."
+        return [fact("llama-server", Verdict.FAIL, f"rustbee.llama_server is {setting!r}, which cannot be run", hint)]
     found = path or f"not on the PATH; needed for {Backend.CUDA}, {Backend.ROCM} and {Backend.VULKAN} only"
     return [fact("llama-server", Verdict.OK if path else Verdict.INFO, found)]
+
+
+def _set_llama_server(home: Home) -> str:
+    """What the owner has set; empty also where the settings cannot be read, which is another finding."""
+    try:
+        return load_settings(home.config_file).rustbee.llama_server
+    except SwarmeshError:
+        return ""
+
+
+def _runnable(program: str) -> str:
+    return shutil.which(Path(program).expanduser()) or ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final, Protocol, TypeVar
@@ -12,12 +11,18 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from swarmesh.core.errors import SwarmeshError
-from swarmesh.wire.errors import ErrorEnvelope, RemoteError
+from swarmesh.hosts.child_process import end_child, start_child
+from swarmesh.hosts.said import UNREADABLE, plain, told_error
+from swarmesh.wire.errors import ErrorEnvelope
 from swarmesh.wire.session import LINE_BYTES_MAX
 
 NOISE_LINES_MAX: Final = 1_000
 """Lines that a login may print before ours; more than any greeting has."""
+STDERR_BYTES_KEPT: Final = 16 * 1024
+"""Of what it said last on standard error; all of it is read, for a process that cannot write goes on no more."""
 STDERR_LINES_KEPT: Final = 50
+STDERR_LINE_CHARS_MAX: Final = 1024
+STDERR_CHUNK_BYTES: Final = 16 * 1024
 END_WAIT_S: Final = 5.0
 """What a process gets to end by itself once its input is closed."""
 LAST_WORDS_S: Final = 0.5
@@ -54,7 +59,7 @@ class RemoteProcess:
         self._stdin = process.stdin
         self._stdout = process.stdout
         self._explain = explain
-        self._said: deque[str] = deque(maxlen=STDERR_LINES_KEPT)
+        self._said = bytearray()
         self._heard = False
         self._listening = asyncio.create_task(self._listen())
 
@@ -67,15 +72,7 @@ class RemoteProcess:
         Raises:
             OSError: It cannot be started.
         """
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=LINE_BYTES_MAX,
-            env=env,
-            start_new_session=True,  # Ctrl-C in the queen's terminal is the queen's; she ends her sessions herself.
-        )
+        process = await start_child(argv, stdin=asyncio.subprocess.PIPE, limit_bytes=LINE_BYTES_MAX, env=env)
         remote = cls(process, explain)
         try:
             with contextlib.suppress(ConnectionError):  # It has ended; why, whoever reads finds out.
@@ -134,8 +131,8 @@ class RemoteProcess:
         line = await self.line()
         try:
             return msgspec.json.decode(line, type=type)
-        except msgspec.DecodeError as error:
-            raise await self._ended(f"it said something else than expected: {error}") from error
+        except UNREADABLE as error:
+            raise await self._ended(f"it said something else than expected: {plain(str(error))}") from error
 
     async def bytes(self, size_max: int) -> bytes:
         """Raw bytes that follow the lines; empty at the end."""
@@ -156,17 +153,22 @@ class RemoteProcess:
 
     def kill(self) -> None:
         """End it at once; `close` still has to be called."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        end_child(self._process)
 
     async def _ended(self, last: str) -> SwarmeshError:
         code = await self.close()
-        return self._explain(code, "\n".join([*self._said, last]).strip())
+        return self._explain(code, "\n".join([*_last_lines(self._said), *_last_lines(last.encode())]).strip())
 
     async def _listen(self) -> None:
         assert self._process.stderr is not None, "made by start"
-        while line := await self._process.stderr.readline():
-            self._said.append(line.decode("utf-8", "replace").rstrip())
+        while data := await self._process.stderr.read(STDERR_CHUNK_BYTES):
+            self._said += data
+            del self._said[:-STDERR_BYTES_KEPT]
+
+
+def _last_lines(said: bytes | bytearray) -> list[str]:
+    lines = said[-STDERR_BYTES_KEPT:].decode("utf-8", "replace").splitlines()[-STDERR_LINES_KEPT:]
+    return [plain(line, STDERR_LINE_CHARS_MAX) for line in lines]
 
 
 def _raise_if_error(line: bytes) -> None:
@@ -174,6 +176,6 @@ def _raise_if_error(line: bytes) -> None:
         return
     try:
         body = msgspec.json.decode(line, type=ErrorEnvelope).error
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return
-    raise RemoteError(body, status=502)
+    raise told_error(body)

@@ -20,8 +20,9 @@ from swarmesh.core.errors import (
     SwarmeshError,
 )
 from swarmesh.hosts.remote_process import RemoteProcess
-from swarmesh.hosts.ssh_errors import HostLostError, HostOutdatedError, HostSetupError
-from swarmesh.wire.errors import RemoteError
+from swarmesh.hosts.said import UNREADABLE, plain, plain_error, plain_value, steers, told_error
+from swarmesh.hosts.ssh_errors import HostLostError, HostOutdatedError, HostSetupError, HostSlowError
+from swarmesh.wire.errors import ErrorBody, RemoteError
 from swarmesh.wire.session import PING_INTERVAL_S, PROTOCOL, Call, Hello, Opening, Reply
 
 PING_WAIT_S: Final = 5.0
@@ -32,6 +33,18 @@ HELLO_WAIT_S: Final = 30.0
 """A Python starts and imports Swarmesh, on a slow disk maybe for the first time."""
 CALLS_MAX: Final = 1_000
 """Calls that wait for their answer at once: one for each worker that is watched, and some."""
+CALL_LIMIT_S: Final = 30.0
+"""For an answer, where nothing else is said: what is asked there takes moments."""
+LIMITS_S: Final[Mapping[str, float | None]] = {
+    "checks": 60.0,
+    "scan": 600.0,
+    "wait_exit": None,
+    "identify": None,
+    "keep": None,
+}
+"""Calls that take their time; None for as long as somebody waits. The session itself is watched by its pings."""
+_SHOWN: Final = frozenset({"probe", "workers", "spawn", "checks"})
+"""Calls whose answers are texts for people, not paths to be asked for again."""
 _RAISED_THERE: Final = {
     error.code: error
     for error in (
@@ -78,6 +91,8 @@ class SessionClient:
             raise HostOutdatedError(
                 f"{opening.host} speaks session protocol {hello.protocol}, this queennode {PROTOCOL}"
             )
+        if steers(hello.queen_socket) or not hello.queen_socket.startswith("/"):
+            raise HostSetupError(f"{opening.host} names {plain(hello.queen_socket, 100)!r} as the queen's socket")
         return cls(process, hello, opening.host)
 
     async def call(
@@ -86,16 +101,26 @@ class SessionClient:
         args: Mapping[str, Any],
         type: type[T],  # noqa: A002 - msgspec's own name for it
         on_progress: OnProgress | None = None,
+        limit_s: float | None = None,
     ) -> T:
         """Have something done there; ``on_progress`` gets each note as JSON.
 
+        ``limit_s`` is for a call that takes longer than its kind does, see `LIMITS_S`.
+
         Raises:
             HostLostError: The line ended first; whether it was done is not known.
+            HostSlowError: The answer is too late; whether it was done is not known, and the session goes on.
             SwarmeshError: It could not be done.
         """
         if len(self._waiting) >= CALLS_MAX:
             raise ConflictError(f"{CALLS_MAX} calls to {self._host} wait for their answers already")
-        return _decoded(name, await self._answer(name, args, on_progress), type)
+        limit_s = limit_s or LIMITS_S.get(name, CALL_LIMIT_S)
+        try:
+            async with asyncio.timeout(limit_s):
+                answer = await self._answer(name, args, on_progress)
+        except TimeoutError as error:
+            raise HostSlowError(f"{self._host} did not answer {name} within {limit_s:g} s") from error
+        return _decoded(name, answer, type)
 
     async def run(self) -> SwarmeshError:
         """Take answers until the line ends, and say why it did; every call that still waits fails with that."""
@@ -130,15 +155,9 @@ class SessionClient:
         if waiting is None or waiting.answer.done():
             return  # Its caller gave up.
         if bytes(reply.progress):
-            if waiting.on_progress is not None:
-                waiting.on_progress(bytes(reply.progress))
+            waiting.note(bytes(reply.progress))
         elif reply.error is not None:
-            known = _RAISED_THERE.get(reply.error.code)
-            waiting.answer.set_exception(
-                RemoteError(reply.error, reply.status or 502)
-                if known is None
-                else known(reply.error.message, hint=reply.error.hint, param=reply.error.param)
-            )
+            waiting.answer.set_exception(_told(reply.error, reply.status))
         else:
             waiting.answer.set_result(bytes(reply.result) or b"null")
 
@@ -170,7 +189,21 @@ class SessionClient:
 class _Waiting:
     def __init__(self, on_progress: OnProgress | None) -> None:
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.on_progress = on_progress
+        self._on_progress = on_progress
+
+    def note(self, progress: bytes) -> None:
+        if self._on_progress is None:
+            return
+        try:
+            self._on_progress(progress)
+        except UNREADABLE as error:
+            self.answer.set_exception(HostSetupError(f"the host told its progress otherwise: {plain(str(error))}"))
+
+
+def _told(body: ErrorBody, status: int) -> SwarmeshError:
+    body = plain_error(body)
+    known = _RAISED_THERE.get(body.code)
+    return told_error(body, status) if known is None else known(body.message, hint=body.hint, param=body.param)
 
 
 def _look_at(answer: asyncio.Task[bytes]) -> None:
@@ -188,9 +221,10 @@ def again(error: SwarmeshError) -> SwarmeshError:
 
 def _decoded(name: str, result: bytes, type: type[T]) -> T:  # noqa: A002 - msgspec's own name for it
     try:
-        return msgspec.json.decode(result, type=type)
-    except msgspec.DecodeError as error:
+        value = msgspec.json.decode(result, type=type)
+    except UNREADABLE as error:
         raise HostSetupError(
-            f"the host answered {name} with something else: {error}",
+            f"the host answered {name} with something else: {plain(str(error))}",
             hint="Add the host again: that installs the same version.",
         ) from error
+    return plain_value(value) if name in _SHOWN else value

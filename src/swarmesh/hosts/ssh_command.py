@@ -44,6 +44,10 @@ _ALWAYS: Final = {
     "LogLevel": "INFO",
     "Compression": "no",
 }
+_LAST: Final = {"IgnoreUnknown": "*", "KnownHostsCommand": "none"}
+"""No other source of keys than our file. An ssh before 8.5 does not know the option, and passes over it because of the
+one before, which counts from there on: none of ours above is passed over. It is every name, and not that one, because
+it takes the place of what the user's own configuration has there, and that must still be read to its end."""
 _NO_LOGIN: Final = {
     "PreferredAuthentications": "none",
     "PubkeyAuthentication": "no",
@@ -146,7 +150,7 @@ def quoted(path: Path) -> str:
 def _ssh(target: SshTarget, options: Mapping[str, str]) -> list[str]:
     if target.identity:
         options = {**options, "IdentityFile": quoted(Path(target.identity)), "IdentitiesOnly": "yes"}
-    written = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    written = [word for name, value in {**options, **_LAST}.items() for word in ("-o", f"{name}={value}")]
     return [SSH, "-T", "-x", "-a", *written, *_where(target)]
 
 

@@ -7,17 +7,21 @@ ssh has one exit code (255) for everything that is its own affair, so its messag
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.hosts.remote_command import NO_PYTHON_MARK
 from swarmesh.hosts.remote_process import Explain
+from swarmesh.hosts.said import plain
 from swarmesh.hosts.ssh_target import SshTarget, has_passphrase
 
 SSH_FAILED: Final = 255
 QUOTED_CHARS_MAX: Final = 300
+LINES_READ_MAX: Final = 50
+LINE_CHARS_MAX: Final = 1024
+"""What is read of what ssh left behind: the last lines, and the begin of each."""
 
 
 class HostUnreachableError(SwarmeshError):
@@ -36,6 +40,13 @@ class HostLostError(HostUnreachableError):
 
     code = "host_lost"
     default_hint = "Swarmesh connects again by itself; rustbees there go on meanwhile."
+
+
+class HostSlowError(HostUnreachableError):
+    """The host is connected, but has not answered in time."""
+
+    code = "host_slow"
+    default_hint = "It may be busy, or its disk slow; whether it was done is not known. Try again in a while."
 
 
 class HostSetupError(HostUnreachableError):
@@ -111,67 +122,71 @@ class SshMissingError(HostSetupError):
 
 
 _IDENTITY: Final = re.compile(
-    r"^(Load key .*|Permissions .* are too open.*|Warning: Identity file .* not accessible.*|no such identity: .*)$",
-    re.MULTILINE,
+    r"^(Load key .*|Permissions .* are too open.*|Warning: Identity file .* not accessible.*|no such identity: .*)$"
 )
-_LOST: Final = (
+_LOST: Final = re.compile(
     r"closed by remote host|Broken pipe|Connection reset|client_loop: |not responding|Connection corrupted|"
     r"message authentication code incorrect"
 )
-_Reading = Callable[[SshTarget, re.Match[str], str], SwarmeshError]
-"""Makes an error of what was found in what ssh said, and of all that it said."""
+_Reading = Callable[[SshTarget, re.Match[str], Sequence[str]], SwarmeshError]
+"""Makes an error of what was found in a line of ssh's, and of all its lines."""
 
 
 def explain(target: SshTarget) -> Explain:
     """Read what ssh to this host left behind: its exit code (negative for a signal) and its standard error."""
 
     def explained(code: int, said: str) -> SwarmeshError:
+        lines = [plain(line, LINE_CHARS_MAX) for line in said.splitlines()[-LINES_READ_MAX:]]
         if code == SSH_FAILED:
-            return _of_ssh(target, said.replace("\r", ""))
-        if code == 127 and NO_PYTHON_MARK in said:
+            return _of_ssh(target, lines)
+        if code == 127 and any(NO_PYTHON_MARK in line for line in lines):
             return HostWithoutPythonError(f"{target.name} has no Python 3.11 or newer")
         if code < 0:
             return HostLostError(f"the connection to {target.name} was ended by signal {-code}")
-        return HostCommandError(f"{target.name} ended the connection (exit code {code}): {_last(said)}")
+        return HostCommandError(f"{target.name} ended the connection (exit code {code}): {_last(lines)}")
 
     return explained
 
 
-def _of_ssh(target: SshTarget, said: str) -> SwarmeshError:
+def _of_ssh(target: SshTarget, lines: Sequence[str]) -> SwarmeshError:
     for pattern, read in _READINGS:
-        if found := re.search(pattern, said, re.MULTILINE):
-            return read(target, found, said)
-    return HostSetupError(f"ssh to {_where(target)} failed: {_last(said)}")
+        if found := _search(pattern, lines):
+            return read(target, found, lines)
+    return HostSetupError(f"ssh to {_where(target)} failed: {_last(lines)}")
 
 
-def _changed(target: SshTarget, _found: re.Match[str], _said: str) -> SwarmeshError:
+def _search(pattern: re.Pattern[str], lines: Sequence[str]) -> re.Match[str] | None:
+    return next((found for line in lines if (found := pattern.search(line))), None)
+
+
+def _changed(target: SshTarget, _found: re.Match[str], _said: Sequence[str]) -> SwarmeshError:
     return HostKeyChangedError(f"{_where(target)} shows another key than the one it was added with")
 
 
-def _unknown(target: SshTarget, _found: re.Match[str], _said: str) -> SwarmeshError:
+def _unknown(target: SshTarget, _found: re.Match[str], _said: Sequence[str]) -> SwarmeshError:
     return HostKeyUnknownError(f"no key of {_where(target)} is known")
 
 
-def _disagreed(target: SshTarget, found: re.Match[str], _said: str) -> SwarmeshError:
+def _disagreed(target: SshTarget, found: re.Match[str], _said: Sequence[str]) -> SwarmeshError:
     return HostSetupError(f"{_where(target)} and ssh here agree on no method: {_cut(found.group())}")
 
 
-def _unnamed(target: SshTarget, found: re.Match[str], _said: str) -> SwarmeshError:
+def _unnamed(target: SshTarget, found: re.Match[str], _said: Sequence[str]) -> SwarmeshError:
     return HostUnreachableError(f"{_where(target)} has no address: {_cut(found.group())}", hint="Check the spelling.")
 
 
-def _unreached(target: SshTarget, found: re.Match[str], _said: str) -> SwarmeshError:
+def _unreached(target: SshTarget, found: re.Match[str], _said: Sequence[str]) -> SwarmeshError:
     return HostUnreachableError(f"{_where(target)} cannot be reached: {_cut(found.group(1).lower())}")
 
 
-def _lost(target: SshTarget, _found: re.Match[str], said: str) -> SwarmeshError:
+def _lost(target: SshTarget, _found: re.Match[str], said: Sequence[str]) -> SwarmeshError:
     return HostLostError(f"the connection to {_where(target)} broke: {_last(said)}")
 
 
-def _denied(target: SshTarget, found: re.Match[str], said: str) -> SwarmeshError:
+def _denied(target: SshTarget, found: re.Match[str], said: Sequence[str]) -> SwarmeshError:
     where, methods = _where(target), found.group(1) or ""
     if target.identity:
-        if bad := _IDENTITY.search(said):
+        if bad := _search(_IDENTITY, said):
             return HostIdentityError(
                 f"the key for {where} cannot be used: {_cut(bad.group())}",
                 hint=f"The file has to be a private key that only you can read: chmod 600 {target.identity}",
@@ -199,25 +214,25 @@ def _where(target: SshTarget) -> str:
     return f"{target.name} ({target.address})"
 
 
-def _last(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return _cut(lines[-1]) if lines else "it said nothing"
+def _last(lines: Sequence[str]) -> str:
+    return _cut(next((line for line in reversed(lines) if line), "it said nothing"))
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= QUOTED_CHARS_MAX else text[:QUOTED_CHARS_MAX] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-_READINGS: Final[tuple[tuple[str, _Reading], ...]] = (
-    (r"REMOTE HOST IDENTIFICATION HAS CHANGED|^Host key for .* has changed", _changed),
-    (r"^No .*host key is known for|^Host key verification failed", _unknown),
-    (r"^Unable to negotiate .*$", _disagreed),
-    (r"Permission denied \(([a-z0-9@.,-]*)\)|Too many authentication failures", _denied),
-    (r"Could not resolve hostname .*$", _unnamed),
-    (r"^ssh: connect to host .*: (.+)$", _unreached),
-    (r"^((?:Connection to .* |.*banner exchange.*)timed out.*|Connection timed out.*)$", _unreached),
-    (r"^(?:kex|ssh)_exchange_identification: (.*)$", _unreached),
+_READINGS: Final[tuple[tuple[re.Pattern[str], _Reading], ...]] = (
+    (re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED|^Host key for .* has changed"), _changed),
+    (re.compile(r"^No .*host key is known for|^Host key verification failed"), _unknown),
+    (re.compile(r"^Unable to negotiate .*$"), _disagreed),
+    (re.compile(r"Permission denied \(([a-z0-9@.,-]*)\)|Too many authentication failures"), _denied),
+    (re.compile(r"Could not resolve hostname .*$"), _unnamed),
+    (re.compile(r"^ssh: connect to host .*: (.+)$"), _unreached),
+    (re.compile(r"^((?:Connection to|banner exchange:) .*timed out.*|Connection timed out.*)$"), _unreached),
+    (re.compile(r"^(?:kex|ssh)_exchange_identification: (.*)$"), _unreached),
     (_LOST, _lost),
-    (r"^(Connection closed by .*)$", _unreached),
+    (re.compile(r"^(Connection closed by .*)$"), _unreached),
 )
-"""What ssh says, the most telling first: a jump host's own end is followed by that of what went through it."""
+"""What ssh says, the most telling first: a jump host's own end is followed by that of what went through it. Each looks
+at one line; none has two repetitions of anything that could share the same text, so that no line takes long."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import Sequence
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from swarmesh.config.home import LONGEST_SOCKET_NAME, Home
+from swarmesh.hosts.said import STEP_CHARS_MAX, plain
 from swarmesh.hosts.ssh_command import forward_argv, reverse_forward, socket_forward
 from swarmesh.hosts.ssh_errors import HostForwardError, HostLostError
 from swarmesh.hosts.ssh_tool import run_tool
 
 FORWARD_WAIT_S: Final = 10.0
 """Asking takes milliseconds where the link is up; where it is not, it would take for ever."""
+ASKED_AT_ONCE_MAX: Final = 4
+"""Each asking is a process of its own, and a host may have many workers."""
 _NO_MASTER: Final = "Control socket connect"
 
 
@@ -41,6 +45,7 @@ class SshForwards:
 
     def __init__(self, control: Path) -> None:
         self._control = control
+        self._free = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
 
     async def add(self, local: Path, place: str) -> None:
         """Have connections to the socket ``local`` arrive at ``place`` there: ``host:port`` or a socket's path.
@@ -68,7 +73,8 @@ class SshForwards:
 
     async def _ask(self, forward: Sequence[str], *, cancel: bool = False) -> None:
         try:
-            run = await run_tool(forward_argv(self._control, forward, cancel=cancel), FORWARD_WAIT_S)
+            async with self._free:
+                run = await run_tool(forward_argv(self._control, forward, cancel=cancel), FORWARD_WAIT_S)
         except TimeoutError as error:
             raise HostLostError(f"a socket could not be forwarded within {FORWARD_WAIT_S:g} s") from error
         if run.code:
@@ -78,7 +84,8 @@ class SshForwards:
 def _fail(said: str) -> None:
     if _NO_MASTER in said:
         raise HostLostError("the connection to the host is gone")
-    raise HostForwardError(f"a socket could not be forwarded: {(said.splitlines() or ['ssh said nothing'])[0].strip()}")
+    first = plain((said.splitlines() or ["ssh said nothing"])[0], STEP_CHARS_MAX)
+    raise HostForwardError(f"a socket could not be forwarded: {first}")
 
 
 def _short(text: str) -> str:

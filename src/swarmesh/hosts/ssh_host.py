@@ -13,17 +13,18 @@ import msgspec
 import structlog
 
 from swarmesh.config.home import Home
-from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.errors import InternalError, SwarmeshError
 from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.backoff import Backoff
 from swarmesh.hosts.host import HostFacts, SpawnedAgent
 from swarmesh.hosts.install import install
 from swarmesh.hosts.remote_process import RemoteProcess
+from swarmesh.hosts.said import plain, plain_lines
 from swarmesh.hosts.session_client import OnProgress, again
 from swarmesh.hosts.software import Software
-from swarmesh.hosts.ssh_errors import HostOutdatedError, HostSetupError, HostUnreachableError
+from swarmesh.hosts.ssh_errors import QUOTED_CHARS_MAX, HostOutdatedError, HostSetupError, HostUnreachableError
 from swarmesh.hosts.ssh_forwards import drop_socket, worker_socket
-from swarmesh.hosts.ssh_link import SshLink, place_of
+from swarmesh.hosts.ssh_link import SshLink, place_there
 from swarmesh.hosts.ssh_shell import SshShell
 from swarmesh.hosts.ssh_target import SshTarget
 from swarmesh.wire.errors import RemoteError
@@ -31,6 +32,8 @@ from swarmesh.wire.hosts import HostStatus, Step
 from swarmesh.wire.session import Opening, Purpose
 from swarmesh.wire.spec import WorkerSpec
 
+STOP_EXTRA_S: Final = 30.0
+"""What a stop may take beyond its grace, there and on the way."""
 UPGRADE_LOOK_S: Final = 1.0
 UPGRADE_LOOKS_MAX: Final = 120
 """A host that is never idle is connected anew all the same after so many looks; its streams go on elsewhere."""
@@ -140,8 +143,7 @@ class SshHost:
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
             keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
+            await asyncio.wait([keeping])
         self._change(HostStatus.UNREACHABLE, HostUnreachableError(f"the connection to {self.name} was closed"))
         for worker_id in list(self._places):
             await self.let_go(worker_id)
@@ -179,7 +181,11 @@ class SshHost:
 
     async def probe(self) -> HostFacts:
         """See `Host`."""
-        return await self.call("probe", {}, HostFacts)
+        facts = await self.call("probe", {}, HostFacts)
+        for path in msgspec.structs.astuple(facts.layout):
+            if not path.startswith("/"):
+                raise HostSetupError(f"{self.name} names {plain(path, QUOTED_CHARS_MAX)!r} as a place of its home")
+        return facts
 
     async def spawn(self, spec: WorkerSpec) -> SpawnedAgent:
         """See `Host`."""
@@ -187,7 +193,8 @@ class SshHost:
 
     async def stop(self, worker_id: str, grace_s: float) -> None:
         """See `Host`."""
-        await self.call("stop", {"worker_id": worker_id, "grace_s": grace_s}, object)
+        args = {"worker_id": worker_id, "grace_s": grace_s}
+        await self._stands().session.call("stop", args, object, limit_s=grace_s + STOP_EXTRA_S)
 
     async def wait_exit(self, worker_id: str) -> None:
         """See `Host`. A connection that breaks says nothing about the agent: it is asked for again when it is back."""
@@ -209,19 +216,16 @@ class SshHost:
 
     async def tail(self, worker_id: str, lines_max: int = 20) -> str:
         """See `Host`."""
-        return await self.call("tail", {"worker_id": worker_id, "lines_max": lines_max}, str)
+        return plain_lines(await self.call("tail", {"worker_id": worker_id, "lines_max": lines_max}, str))
 
     async def reach(self, worker_id: str, location: str) -> str:
         """See `Host`: a socket here, which leads there again after the connection was lost and came back."""
-        link, place = self._stands(), place_of(location)
+        link, place = self._stands(), place_there(location)
         local = self._socket(worker_id)
         if self._places.get(worker_id, place) != place:
             await self.let_go(worker_id)
         if worker_id not in self._places:
-            await link.forwards.add(local, place)
-            if link is not self._link:
-                raise self._down()
-            self._places[worker_id] = place
+            await self._lead(link, worker_id, place)
         return f"unix:{local}"
 
     async def let_go(self, worker_id: str) -> None:
@@ -236,18 +240,40 @@ class SshHost:
 
     # inside
 
+    async def _lead(self, link: SshLink, worker_id: str, place: str) -> None:
+        local = self._socket(worker_id)
+        try:
+            await link.forwards.add(local, place)
+            self._check_stands(link)
+        except BaseException:
+            if worker_id not in self._places:  # Else somebody else has made it meanwhile, and uses it.
+                await link.forwards.cancel(local, place)
+            raise
+        self._places[worker_id] = place
+
     async def _keep(self) -> None:
         backoff = Backoff()
-        while True:
-            await asyncio.sleep(backoff.wait_s(passing=self._error is None or _passing(self._error)))
+        wrong: SwarmeshError | None = None
+        while self._keeping is not None:  # An error while it is closed takes the place of the cancellation.
             try:
-                link = await self._connect()
-            except SwarmeshError as error:
-                self._fail(error)
-            except OSError as error:
-                self._fail(HostSetupError(f"{self.name} cannot be connected to from here: {error}"))
-            else:
-                backoff.lost(await self._follow(link))
+                if wrong is not None:
+                    told, wrong = wrong, None
+                    self._fail(told)
+                await asyncio.sleep(backoff.wait_s(passing=self._error is None or _passing(self._error)))
+                await self._connect_and_follow(backoff)
+            except Exception as error:  # What a host makes go wrong must not end the tries to reach it.
+                log.exception("host_failed", host=self.name)
+                wrong = InternalError(f"the connection to {self.name} failed: {type(error).__name__}")
+
+    async def _connect_and_follow(self, backoff: Backoff) -> None:
+        try:
+            link = await self._connect()
+        except SwarmeshError as error:
+            self._fail(error)
+        except OSError as error:
+            self._fail(HostSetupError(f"{self.name} cannot be connected to from here: {error}"))
+        else:
+            backoff.lost(await self._follow(link))
 
     async def _follow(self, link: SshLink) -> float:
         """Until it breaks; how long it held."""
@@ -261,18 +287,21 @@ class SshHost:
             self._watcher.host_down(self, lost)
         finally:
             upgrading.cancel()
-            await link.close()
+            try:
+                await asyncio.wait([upgrading])
+            finally:
+                await link.close()
         return time.monotonic() - began_s
 
     async def _upgrade(self, link: SshLink) -> None:
         """Install this queen's version beside the one that answered, then connect anew: no worker was kept waiting."""
-        software = await self._software()
-        if link.session.hello.software == software.digest:
-            return
         try:
+            software = await self._software()
+            if link.session.hello.software == software.digest:
+                return
             await self._install(software)
-        except SwarmeshError as error:
-            log.warning("not_upgraded", host=self.name, code=error.code, error=error.message)
+        except (SwarmeshError, OSError) as error:
+            log.warning("not_upgraded", host=self.name, error=str(error))
             return
         for _ in range(UPGRADE_LOOKS_MAX):
             if not self._watcher.host_busy(self):
@@ -282,6 +311,7 @@ class SshHost:
         link.end()
 
     def _fail(self, error: SwarmeshError) -> None:
+        """Say that nothing stands. A watcher that raises has been told all the same."""
         first = self._error is None
         self._change(HostStatus.UNREACHABLE, error)
         if first:
@@ -324,6 +354,10 @@ class SshHost:
         if self._link is None:
             raise self._down()
         return self._link
+
+    def _check_stands(self, link: SshLink) -> None:
+        if link is not self._link:
+            raise self._down()
 
     def _down(self) -> SwarmeshError:
         if self._error is None:

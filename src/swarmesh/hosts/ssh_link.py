@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from swarmesh.config.home import Home
-from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.errors import InvalidValueError, SwarmeshError
 from swarmesh.hosts.remote_process import RemoteProcess
+from swarmesh.hosts.said import plain, steers
 from swarmesh.hosts.session_client import SessionClient
-from swarmesh.hosts.ssh_errors import HostLostError
+from swarmesh.hosts.ssh_errors import QUOTED_CHARS_MAX, HostSetupError
 from swarmesh.hosts.ssh_forwards import SshForwards, control_socket, drop_socket
 from swarmesh.hosts.ssh_shell import SshShell
 from swarmesh.net.address import Address, parse_address
@@ -19,8 +20,6 @@ from swarmesh.wire.session import Opening
 
 CLOSE_WAIT_S: Final = 2.0
 """What a session gets to end by itself; then the connection is cut, with whatever still goes through it."""
-LINK_WAIT_S: Final = 30.0
-"""How long the host may take to note the queen's address."""
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, nothing listens
 """Addresses one can listen on but not connect to, and what answers then."""
 
@@ -70,16 +69,13 @@ class SshLink:
         except BaseException:
             process.kill()
             await (link.close() if link is not None else process.close())
+            drop_socket(control)
             raise
         return link
 
     async def say_linked(self) -> None:
         """Have the host tell its agents where the queen is."""
-        try:
-            async with asyncio.timeout(LINK_WAIT_S):
-                await self.session.call("linked", {}, object)
-        except TimeoutError as error:
-            raise HostLostError(f"the queen's address was not noted within {LINK_WAIT_S:g} s") from error
+        await self.session.call("linked", {}, object)
 
     async def run(self) -> SwarmeshError:
         """Return when the connection is over, and why."""
@@ -109,3 +105,21 @@ def place_of(location: str) -> str:
     if address.path:
         return address.path
     return Address(host=_ANY.get(address.host, address.host), port=address.port).authority.decode()
+
+
+def place_there(location: str) -> str:
+    """As `place_of`, for an address that the other machine told.
+
+    Raises:
+        HostSetupError: It is none that a forward may lead to.
+    """
+    try:
+        if not steers(location) and location.startswith(("unix:/", "http://")):
+            return place_of(location)
+    except (InvalidValueError, ValueError) as error:
+        raise _nowhere(location) from error
+    raise _nowhere(location)
+
+
+def _nowhere(location: str) -> HostSetupError:
+    return HostSetupError(f"the host names {plain(location, QUOTED_CHARS_MAX)!r} as a rustbee's address")

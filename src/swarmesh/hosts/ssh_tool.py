@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
+from swarmesh.hosts.child_process import end_child, start_child
 from swarmesh.hosts.ssh_command import ssh_environment
 from swarmesh.hosts.ssh_errors import SshMissingError
+
+OUTPUT_BYTES_MAX: Final = 64 * 1024
+"""Of standard output and of standard error; what comes after is read and thrown away."""
+CHUNK_BYTES: Final = 16 * 1024
 
 
 class ToolRun(msgspec.Struct, frozen=True):
@@ -29,22 +34,26 @@ async def run_tool(argv: Sequence[str], wait_s: float) -> ToolRun:
         TimeoutError: It took longer.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=ssh_environment(os.environ),
-            start_new_session=True,
+        process = await start_child(
+            argv, stdin=asyncio.subprocess.DEVNULL, limit_bytes=CHUNK_BYTES, env=ssh_environment(os.environ)
         )
     except OSError as error:
         raise SshMissingError(f"{argv[0]} cannot be run here: {error.strerror}") from error
+    assert process.stdout is not None, "started with pipes"
+    assert process.stderr is not None, "started with pipes"
     try:
         async with asyncio.timeout(wait_s):
-            out, said = await process.communicate()
+            out, said = await asyncio.gather(_start_of(process.stdout), _start_of(process.stderr))
+            await process.wait()
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        end_child(process)
         await process.wait()
         raise
-    return ToolRun(process.returncode or 0, out.decode("utf-8", "replace"), said.decode("utf-8", "replace"))
+    return ToolRun(process.returncode or 0, out, said)
+
+
+async def _start_of(stream: asyncio.StreamReader) -> str:
+    kept = bytearray()
+    while data := await stream.read(CHUNK_BYTES):
+        kept += data[: OUTPUT_BYTES_MAX - len(kept)]
+    return kept.decode("utf-8", "replace")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from swarmesh.core.errors import SwarmeshError
+from swarmesh.hosts.said import plain
 
 LEGACY: Final = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 """Older names of what is now called after the minor version of glibc 2 (PEP 600)."""
@@ -26,6 +27,10 @@ MACS: Final = {
 }
 """Architectures in the names of wheels that a Mac runs."""
 LIMIT_S: Final = 1800
+VERSION_PART_MAX: Final = 200
+"""More than any part of a version that counts here has; a host that says more would have as many tags made."""
+QUOTED_CHARS_MAX: Final = 50
+MACHINE: Final = re.compile(r"[A-Za-z0-9_]+")
 LINES_TOLD: Final = 4
 UNREACHABLE: Final = re.compile(r"Retrying \(|Could not fetch URL|ConnectionError|Temporary failure")
 NO_WHEEL: Final = re.compile(r"No matching distribution found for (\S+)")
@@ -51,18 +56,23 @@ def platform_tags(system: str, machine: str, libc: tuple[str, str], macos: str) 
     """The platform tags of wheels that run there, the best first; see PEP 600, PEP 656 and the packaging tags page.
 
     Raises:
-        NoWheelError: Nobody makes wheels for such a machine.
+        NoWheelError: Nobody makes wheels for such a machine, or it is told in words that name none.
     """
+    if not MACHINE.fullmatch(machine) or len(machine) > QUOTED_CHARS_MAX:
+        raise NoWheelError(f"the host calls its machine {plain(machine, QUOTED_CHARS_MAX)!r}, which names none")
     match system, libc[0]:
         case "Linux", "glibc":
-            return _manylinux(machine, _minor(libc[1]))
+            return _manylinux(machine, _part(libc[1], 1))
         case "Linux", "musl":
-            return [f"musllinux_1_{minor}_{machine}" for minor in range(_minor(libc[1]), -1, -1)] + [f"linux_{machine}"]
+            return [f"musllinux_1_{minor}_{machine}" for minor in range(_part(libc[1], 1), -1, -1)] + [
+                f"linux_{machine}"
+            ]
         case "Darwin", _ if machine in MACS:
-            return _macs(machine, int(macos.partition(".")[0] or 0))
+            return _macs(machine, _part(macos, 0))
         case _:
             raise NoWheelError(
-                f"no wheels are made for {system} on {machine} with the C library {libc[0] or 'unknown'}"
+                f"no wheels are made for {plain(system, QUOTED_CHARS_MAX)} on {machine} "
+                f"with the C library {plain(libc[0], QUOTED_CHARS_MAX) or 'unknown'}"
             )
 
 
@@ -156,6 +166,10 @@ def _macs(machine: str, newest: int) -> list[str]:
     return tags + [f"macosx_10_{minor}_{kind}" for minor in range(16, 3, -1) for kind in old_kinds]
 
 
-def _minor(version: str) -> int:
-    """Of a C library of which only the minor version ever changes."""
-    return int(version.split(".")[1])
+def _part(version: str, index: int) -> int:
+    """The number of a version that counts: of a C library only the minor one ever changes, of macOS the major one."""
+    parts = version.split(".")
+    number = parts[index] if index < len(parts) else ""
+    if not re.fullmatch(r"[0-9]{1,3}", number) or int(number) > VERSION_PART_MAX:
+        raise NoWheelError(f"the host's system calls itself version {plain(version, QUOTED_CHARS_MAX)!r}")
+    return int(number)

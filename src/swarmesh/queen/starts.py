@@ -18,7 +18,7 @@ from swarmesh.core.errors import NotEnoughMemoryError, SwarmeshError
 from swarmesh.core.events import SpawnProgressed, SpawnRequested
 from swarmesh.core.ids import LOCAL_HOST, HostName, ModelName, WorkerId
 from swarmesh.core.placement import HostCandidate, choose_host
-from swarmesh.hosts.ssh_errors import HostLostError
+from swarmesh.hosts.ssh_errors import HostLostError, HostSlowError
 from swarmesh.models.modelcell import ModelKind
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.hosts import Hosts
@@ -33,6 +33,7 @@ LLAMA_ENGINES: Final = frozenset({EngineKind.LLAMA_CPP, EngineKind.LLAMA_SERVER}
 ANY_HOST: Final = "any"
 UNWANTED_MAX: Final = 1_000
 """Ids of workers that were stopped while they were being started."""
+UNSURE_WAIT_S: Final = 10.0
 RENEWAL_S: Final = 10.0
 """How often a start that takes long is told to the core, which would take its silence for death."""
 
@@ -216,10 +217,12 @@ class Starts:
             if spec.engine in LLAMA_ENGINES and not spec.model_path:
                 spec = await self._with_file(spec)
             await self._hosts.get(spec.host).spawn(spec)
-        except HostLostError as error:
+        except (HostLostError, HostSlowError) as error:
             # It may run: its memory stays promised until the host can be asked.
             log.warning("start_unsure", rustbee_id=worker_id, error=error.message)
             self._unsure[worker_id] = spec.host
+            if isinstance(error, HostSlowError):
+                await self._ask_again(spec.host)
         except SwarmeshError as error:
             self._failed(worker_id, error.code, error.message)
         except OSError as error:
@@ -229,6 +232,12 @@ class Starts:
             self.watcher.started(worker_id)
         finally:
             self._progress.pop(worker_id, None)
+
+    async def _ask_again(self, host: str) -> None:
+        """A host that was too slow to answer stays connected: nobody else will ask it."""
+        await asyncio.sleep(UNSURE_WAIT_S)
+        with contextlib.suppress(SwarmeshError):  # It is lost by now, and asked when it is back.
+            self.settle(host, {agent.rustbee_id for agent in await self._hosts.get(host).workers()})
 
     async def _with_file(self, spec: WorkerSpec) -> WorkerSpec:
         worker_id = WorkerId(spec.rustbee_id)
