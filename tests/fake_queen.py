@@ -262,7 +262,7 @@ class FakeQueen:
             return 202, {"rustbee_id": rustbee_id, "seconds": seen.body["seconds"]}
         rustbee_id = f"rustbee-{len(self.rustbees) + 1}"
         made = rustbee(rustbee_id, modelcell=seen.body["modelcell"], status="starting")
-        made["host"] = seen.body.get("host", made["host"])
+        made["host"] = seen.body.get("host", "localhost")
         self.rustbees[rustbee_id] = made
         return 202, {"rustbee_id": rustbee_id, "status": "starting"}
 

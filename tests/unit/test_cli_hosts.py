@@ -151,6 +151,12 @@ def test_list(shell: Shell) -> None:
     assert [view["name"] for view in shell.run("hosts", "list", "--json").json] == ["local", "box", "mac"]
 
 
+def test_hints_about_a_host_name_it(shell: Shell) -> None:
+    why = error("host_key_changed", "another key", "'swarmesh hosts remove NAME', then add it")["error"]
+    shell.queen.hosts["mac"] = host("mac", status="unreachable", error=why)
+    assert "next: 'swarmesh hosts remove mac', then add it\n" in shell.run("hosts", "show", "mac").err
+
+
 def test_a_list_of_one_says_what_to_do(shell: Shell) -> None:
     assert "next: swarmesh hosts add ADDRESS" in shell.run("hosts", "list").err
 

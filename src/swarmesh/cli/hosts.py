@@ -244,7 +244,8 @@ def _gpus(view: HostView) -> str:
 
 def _explain(view: HostView) -> None:
     if view.error is not None:
-        note(f"{view.name}: {view.error.message}" + (f"\n  next: {view.error.hint}" if view.error.hint else ""))
+        hint = view.error.hint.replace("NAME", view.name)  # What can be typed as it stands is better than a pattern.
+        note(f"{view.name}: {view.error.message}" + (f"\n  next: {hint}" if hint else ""))
 
 
 def add_to(root: typer.Typer) -> None:

@@ -136,7 +136,10 @@ def copy_model(modelcell: str, to: str, *, on_step: OnStep = _unseen) -> StepsCa
 
 
 def scan_models(host: str = "") -> Call[FoundList]:
-    """Model files in the usual places of a machine; of every machine when none is named."""
+    """Model files in the usual places of a machine, of every machine when none is named.
+
+    What is found is added to that machine's catalog, so that a worker can be spawned by its name.
+    """
     body = msgspec.json.encode(ScanRequest(host=host))
     return Call("POST", f"{BASE}/models/scan", reader(FoundList), body=body, slow=True)
 

@@ -145,7 +145,9 @@ def spawn(
 ) -> Call[Spawned]:
     """Start a worker, or adopt a server at ``url``; returns at once, `rustbee` tells when it is healthy.
 
-    ``host`` is the name of a machine of the swarm, or ``any``; the queen's own when it is left out.
+    ``host`` is the name of a machine of the swarm, or ``any``; the queen's own when it is left out. A modelcell that is
+    an ``hf:`` reference has to be downloaded first: ``copy_model(reference, "localhost")`` does that, and its result
+    says by which name to ask for it.
     """
     said = {
         "type": type,

@@ -284,7 +284,7 @@ def uninstall(order: Json, _: RawIOBase) -> Json:
             raise HostError(
                 "host_in_use",
                 f"rustbees of this hive still live on the host: {', '.join(alive)}",
-                "Stop them first: 'swarmesh hosts drain NAME', then remove the host.",
+                "'swarmesh rustbees list' shows them, 'swarmesh rustbees stop ID' ends one.",
             )
         _remove_hive(home, keep_models=order["keep_models"])
         others = [other for other in _hives(place) if other != home]
