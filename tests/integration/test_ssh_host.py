@@ -585,7 +585,7 @@ def ssh_children(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # It ended a moment ago, as short runs of ssh do.
-            if child.name() == "ssh":
+            if child.name() == "ssh" and child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child)
     return found
 
