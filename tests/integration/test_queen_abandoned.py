@@ -37,7 +37,6 @@ async def test_an_agent_is_told_when_it_is_heard_again(quick_rig: Rig, new_agent
     await rig.register(second)
     await rig.json("POST", "/v2/swarmesh/rustbees/rustbee-1/cut", {"seconds": 1.0})
     again = await second.call()
-    assert first.deleted == [], "nothing reaches it"
     again.last(token(2, " two", 2), done(3, job_id, 1, 2))
     await until(lambda: first.deleted == [(job_id, "1")], "and now it does")
     await until(rig.is_idle)
