@@ -99,7 +99,7 @@ async def test_many_submissions_share_one_sync(path: Path, disk: Disk) -> None:
     syncs_before = disk.syncs
     await asyncio.gather(*(store.insert_task(a_task(f"t{n}")) for n in range(500)))
     assert store.stats.operations == 500
-    assert store.stats.commits < 250  # Fewer than ten where nothing else runs; on a busy machine the writer is ahead.
+    assert store.stats.commits < 250  # One for two at the most, even where the writer is ahead of a busy event loop.
     assert disk.syncs - syncs_before <= 2 * store.stats.commits
     await store.close()
 
