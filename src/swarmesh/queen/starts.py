@@ -34,6 +34,7 @@ ANY_HOST: Final = "any"
 UNWANTED_MAX: Final = 1_000
 """Ids of workers that were stopped while they were being started."""
 UNSURE_WAIT_S: Final = 10.0
+"""After a host was too slow to say how a start went, until it is asked what lives there."""
 RENEWAL_S: Final = 10.0
 """How often a start that takes long is told to the core, which would take its silence for death."""
 
@@ -110,9 +111,11 @@ class Starts:
     def settle(self, host: str, alive: Container[str]) -> None:
         """The host is in reach again: starts of which nobody knew how they went have gone well, or have failed."""
         for worker_id in [worker_id for worker_id, where in self._unsure.items() if where == host]:
-            why = self._unsure.pop(worker_id)
+            del self._unsure[worker_id]
             if worker_id not in alive:
-                self._failed(worker_id, HostLostError.code, f"the connection to {why} broke while it was started there")
+                self._failed(
+                    worker_id, HostLostError.code, f"the connection to {host} broke while it was started there"
+                )
 
     async def close(self) -> None:
         """Stop waiting for files; what has arrived of them is kept."""
