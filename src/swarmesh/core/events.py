@@ -161,6 +161,7 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
         attempts: How often it was dispatched by that queen.
         kills: Engines that crashed because of it then.
         running_on: The worker that had it last, and may have gone on with it alone.
+        prefix: Hashes of the prompt's first blocks, each chained to the one before; see `swarmesh.wire.prefix`.
     """
 
     task_id: TaskId
@@ -177,6 +178,7 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0
     kills: int = 0
     running_on: WorkerId | None = None
+    prefix: tuple[int, ...] = ()
 
 
 class TaskCancelled(msgspec.Struct, frozen=True, gc=False):
@@ -186,11 +188,20 @@ class TaskCancelled(msgspec.Struct, frozen=True, gc=False):
 
 
 class StreamEnded(msgspec.Struct, frozen=True, gc=False):
-    """A stream reached its end mark; a client's own mistake answered by the engine counts as an end too."""
+    """A stream reached its end mark; a client's own mistake answered by the engine counts as an end too.
+
+    Attributes:
+        prompt_tokens: As the engine counted them; 0 when nobody knows.
+        cached_tokens: Those of them it did not have to read again; -1 when it does not say.
+        first_token_ms: From the dispatch to the first token; -1 when nobody saw it.
+    """
 
     task_id: TaskId
     attempt: int
     completion_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = -1
+    first_token_ms: int = -1
 
 
 class StreamProgressed(msgspec.Struct, frozen=True, gc=False):
