@@ -36,7 +36,7 @@ tidy unit property contract simulation integration e2e: setup
 	$(BIN)/python -m pytest tests/$@ -q $(PYTEST_ARGS)
 
 # Long runs, each a target of its own; their last results stand in docs/.
-.PHONY: sim sim-seeds bench-relay bench-core bench-store bench-reliability bench-tunnel bench-hosts
+.PHONY: sim sim-seeds bench-relay bench-core bench-store bench-reliability bench-tunnel bench-hosts bench-routing
 sim: setup
 	$(BIN)/python -m swarmesh.sim --workers 1000 --events 100000 --seed 1 --check
 
@@ -57,6 +57,10 @@ bench-tunnel: setup
 # Machines made of namespaces (needs root): 50 rustbees up and down, cuts, queens that die, copies, installs.
 bench-hosts: setup
 	$(BIN)/python -m bench.hosts --write-docs
+
+# Routers side by side on virtual time: six workloads, equal and unequal workers, three seeds.
+bench-routing: setup
+	$(BIN)/python -m bench.routing --processes 2 --write-docs
 
 bench-core: setup
 	$(BIN)/python -m bench.core

@@ -1,60 +1,127 @@
 """``python -m bench.core``: what one decision of the core costs, by size of the swarm. Prints a table, writes nothing.
 
-The whole swarm owns one model, which is the dearest case: every worker is a candidate of every choice.
+The whole swarm owns one model, which is the dearest case: every worker is a candidate of every choice. Workers have
+learned speeds and read prompts, and every prompt has a beginning that many of them have read. Exits with 1 when a limit
+is missed.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
+from swarmesh.core.commands import StartStream
 from swarmesh.core.events import StreamEnded, TaskSubmitted, Ticked, WorkerRegistered, WorkerWaggled
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.swarm import Swarm
+from swarmesh.core.task import Task
 
-SIZES = (4, 200, 1_000)
+SIZES = (4, 200, 1_000, 5_000)
 SLOTS = 4
 ROUNDS = 5
 """The best of so many is shown: the others tell of the machine's other work. Processor time, not wall time."""
 WAITING = 100
 MODEL = ModelName("qwen")
+BLOCKS = 16
+GROUPS = 64
+"""Prompts have one block in common with all others, and half of the rest with those of their group."""
+PROMPT_CHARS = BLOCKS * 512 + 100
+SPEEDS = (2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25)
+DECISION_US_MAX = {200: 150.0, 5_000: 1_000.0}
+WAGGLE_US_MAX = 20.0
+
+
+class Costs(NamedTuple):
+    """Microseconds.
+
+    Attributes:
+        waggle: A report of a worker.
+        choice: A decision while half of the slots are free.
+        turn: A task submitted and ended, so.
+        full: The same while all slots are taken and tasks wait.
+        urgent: A task of high priority that looks for somebody to give way, and finds nobody.
+        tick: A look at leases and patience.
+    """
+
+    waggle: float
+    choice: float
+    turn: float
+    full: float
+    urgent: float
+    tick: float
 
 
 class Bench:
-    """A swarm of healthy workers and a supply of tasks."""
+    """A swarm of healthy workers of unequal speeds and a supply of tasks."""
 
     def __init__(self, workers: int) -> None:
         self.swarm = Swarm()
         self.names = [WorkerId(f"rustbee-{number}") for number in range(workers)]
+        self.running: deque[tuple[TaskId, int]] = deque()
         self.made = 0
-        for name in self.names:
+        self.now_ms = 0
+        for number, name in enumerate(self.names):
             known = WorkerRegistered(name, MODEL, "cpu", HostName("oak"), "unix:/w", SLOTS, ready=True)
             self.swarm.handle(known, 0)
+            self.waggle(number)
+        self._learn(workers)
 
-    def submit(self) -> TaskId:
-        """A new task, started or queued."""
+    def event(self, priority: Priority = Priority.MEDIUM) -> TaskSubmitted:
+        """The next task."""
         self.made += 1
-        task_id = TaskId(f"task-{self.made}")
+        group = self.made % GROUPS
+        prefix = (-1, *(group * 1_000 + block for block in range(BLOCKS // 2)))
+        prefix += tuple(1_000_000 + self.made * 100 + block for block in range(BLOCKS - len(prefix)))
         key = KeyId(f"key-{self.made % 64}")
-        self.swarm.handle(TaskSubmitted(task_id, MODEL, Priority.MEDIUM, key, 1_200, 128), 0)
-        return task_id
+        return TaskSubmitted(TaskId(f"task-{self.made}"), MODEL, priority, key, PROMPT_CHARS, 128, prefix=prefix)
 
-    def end(self, task_id: TaskId) -> None:
-        """The task's first stream ends."""
-        self.swarm.handle(StreamEnded(task_id, 1), 0)
+    def submit(self) -> None:
+        """A new task, started or queued."""
+        self._tell(self.event())
+
+    def end(self) -> None:
+        """The stream that has run longest ends."""
+        task_id, attempt = self.running.popleft()
+        self._tell(StreamEnded(task_id, attempt, 128, PROMPT_CHARS // 4, 100, 300))
 
     def waggle(self, number: int) -> None:
         """A report of one worker after the other."""
         name = self.names[number % len(self.names)]
-        self.swarm.handle(WorkerWaggled(name, True, 0.5, 2_048, 0.9, 7, SLOTS), 0)
+        self.swarm.handle(WorkerWaggled(name, True, 0.5, 2_048, 0.9, 7, SLOTS), self.now_ms)
 
     def tick(self) -> None:
         """A look at leases and patience."""
-        self.swarm.handle(Ticked(), 0)
+        self.swarm.handle(Ticked(), self.now_ms)
+
+    def choose(self, priority: Priority = Priority.MEDIUM) -> None:
+        """A decision that nobody follows."""
+        event = self.event(priority)
+        task = Task(
+            event.task_id, MODEL, priority, event.key_id, False, PROMPT_CHARS, 128, 0, priority, prefix=event.prefix
+        )
+        self.swarm.router.choose(task, self.now_ms)
+
+    def _learn(self, workers: int) -> None:
+        """Let every worker do some work at a speed of its own."""
+        for number, worker in enumerate(self.swarm.fleet):
+            # A little off the round numbers, as what is learned would be.
+            worker.pace.work = 5_000.0 + number % 7
+            worker.pace.time_s = worker.pace.work / (50.0 * SPEEDS[number % len(SPEEDS)] * (1 + number % 11 / 100))
+            self.swarm.fleet.note(worker)
+        for _ in range(workers * 2):
+            self.submit()
+
+    def _tell(self, event: TaskSubmitted | StreamEnded) -> None:
+        self.now_ms += 1
+        for command in self.swarm.handle(event, self.now_ms):
+            if isinstance(command, StartStream):
+                self.running.append((command.task_id, command.attempt))
 
 
-def best_us(count: int, work: Callable[[int], None]) -> float:
+def best_us(count: int, work: Callable[[int], object]) -> float:
     """Microseconds per call, the best of some rounds."""
     rounds = []
     for _ in range(ROUNDS):
@@ -65,33 +132,54 @@ def best_us(count: int, work: Callable[[int], None]) -> float:
     return min(rounds)
 
 
-def measure(workers: int) -> tuple[float, float, float, float]:
-    """µs of a waggle, of submit + end while slots are free, of the same while all are taken, and of a tick."""
-    count = max(200, 20_000 // workers)
-    idle = Bench(workers)
-    waggle_us = best_us(count * 4, idle.waggle)
-    for _ in range(workers * SLOTS // 2):
-        idle.submit()
-    free_us = best_us(count, lambda _: idle.end(idle.submit()))
+def turn(bench: Bench) -> None:
+    """One task comes and one ends."""
+    bench.submit()
+    bench.end()
+
+
+def measure(workers: int) -> Costs:
+    """Everything at one size."""
+    count = max(400, 20_000 // workers)
+    half = Bench(workers)
+    waggle_us = best_us(count * 4, half.waggle)
+    choice_us = best_us(count, lambda _: half.choose())
+    turn_us = best_us(count, lambda _: turn(half))
     full = Bench(workers)
-    # First come, first served: whoever was submitted first and is still open, runs.
-    open_tasks = deque(full.submit() for _ in range(workers * SLOTS + WAITING))
+    for _ in range(workers * SLOTS - workers * 2 + WAITING):
+        full.submit()
+    full_us = best_us(count, lambda _: turn(full))
+    urgent = [full.event(Priority.HIGH) for _ in range(count * ROUNDS)]
+    urgent_us = best_us(count, lambda number: full.swarm.dispatcher.refusal(urgent[number], full.now_ms))
+    return Costs(waggle_us, choice_us, turn_us, full_us, urgent_us, best_us(20, lambda _: full.tick()))
 
-    def turn(_: int) -> None:
-        open_tasks.append(full.submit())
-        full.end(open_tasks.popleft())
 
-    full_us = best_us(count, turn)
-    tick_us = best_us(20, lambda _: full.tick())
-    return waggle_us, free_us, full_us, tick_us
+def missed(workers: int, costs: Costs) -> list[str]:
+    """Limits that were not held at this size, in words."""
+    words = []
+    if costs.waggle > WAGGLE_US_MAX:
+        words.append(f"a waggle took {costs.waggle:.1f} us of {WAGGLE_US_MAX:.0f} at {workers} workers")
+    limit_us = DECISION_US_MAX.get(workers)
+    if limit_us is not None and costs.choice > limit_us:
+        words.append(f"a decision took {costs.choice:.1f} us of {limit_us:.0f} at {workers} workers")
+    return words
 
 
 def main() -> None:
     print(f"µs of processor time, best of {ROUNDS}; all workers own one model, {SLOTS} slots each")
-    print(f"{'workers':>8} {'waggle':>10} {'submit+end':>12} {'the same, all busy':>20} {'tick':>10}")
+    print("choice: half of the slots free; turn: a task comes and one ends; full: all slots taken, tasks wait")
+    print(f"{'workers':>8}" + "".join(f"{name:>10}" for name in Costs._fields))
+    wrong = []
     for workers in SIZES:
-        waggle_us, free_us, full_us, tick_us = measure(workers)
-        print(f"{workers:>8} {waggle_us:>10.1f} {free_us:>12.1f} {full_us:>20.1f} {tick_us:>10.1f}")
+        costs = measure(workers)
+        print(f"{workers:>8}" + "".join(f"{cost:>10.1f}" for cost in costs))
+        wrong += missed(workers, costs)
+    limits = ", ".join(f"{limit_us:.0f} at {workers}" for workers, limit_us in DECISION_US_MAX.items())
+    print(f"limits: choice {limits}; waggle {WAGGLE_US_MAX:.0f}")
+    for words in wrong:
+        print(f"MISSED: {words}")
+    if wrong:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

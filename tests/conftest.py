@@ -13,7 +13,7 @@ import uvloop
 
 from queen_rig import Rig, running_queen
 from scripted_worker import ScriptedAgent, ScriptedWorker
-from swarmesh.core import dispatch
+from swarmesh.core import patience
 from swarmesh.queen import foreign, process
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -74,7 +74,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 @pytest.fixture
 async def impatient_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     """A queen who lets nobody wait for long in the hope that a worker comes back."""
-    monkeypatch.setattr(dispatch, "PATIENCE_MS", 200)
+    monkeypatch.setattr(patience, "PATIENCE_MS", 200)
     monkeypatch.setattr(process, "TICK_INTERVAL_S", 0.05)
     monkeypatch.setattr(foreign, "PROBE_INTERVAL_S", 0.1)
     async with running_queen(tmp_path / "home") as running:

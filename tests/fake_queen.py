@@ -349,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send_stream(answer)
 
-    do_GET = do_POST = do_DELETE = _handle  # noqa: N815 - names that http.server calls
+    do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - names that http.server calls
 
     def _send_json(self, status: int, body: Any) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

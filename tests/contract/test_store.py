@@ -365,7 +365,7 @@ async def test_hosts_are_put_replaced_and_deleted(store: Store) -> None:
 
 
 async def test_keys_are_put_replaced_and_deleted(store: Store) -> None:
-    second = replace(KEY, key_id=KeyId("key-0"), role="admin")
+    second = replace(KEY, key_id=KeyId("key-0"), role="admin", concurrency=4, tokens_per_minute=20_000)
     await store.put_key(KEY)
     await store.put_key(second)
     assert await store.keys() == [second, KEY]

@@ -14,6 +14,7 @@ from swarmesh.core.events import (
     HostDrainRequested,
     HostLost,
     HostProbed,
+    KeyLimited,
     SpawnFailed,
     SpawnProgressed,
     SpawnRequested,
@@ -156,6 +157,10 @@ class SwarmMachine(RuleBasedStateMachine):
         kept = {"accepted": True, "attempts": attempts, "kills": kills, "running_on": running_on}
         self.tell(msgspec.structs.replace(event, **kept))
         assert task_id in self.swarm.dispatcher.tasks, "what was accepted is not refused"
+
+    @rule(key=keys, concurrency=st.sampled_from([0, 0, 1, 3]), tokens_per_minute=st.sampled_from([0, 0, 100, 9_000]))
+    def limit_key(self, *, key: KeyId, concurrency: int, tokens_per_minute: int) -> None:
+        self.tell(KeyLimited(key, concurrency, tokens_per_minute))
 
     @precondition(lambda self: self.submitted)
     @rule(which=anything)

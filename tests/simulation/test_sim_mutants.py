@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import pytest
 
-from swarmesh.core import preemption, refusals, roster, routing
+from swarmesh.core import candidates, model_book, preemption, refusals, roster, routing
 from swarmesh.core.commands import FailTask
 from swarmesh.core.dispatch import Dispatcher
 from swarmesh.core.errors import RustbeeLostError
 from swarmesh.core.eviction import Evictions
+from swarmesh.core.fairness import Turns
 from swarmesh.core.hosts import Hosts
 from swarmesh.core.ids import Blame
 from swarmesh.core.memory import MemoryBooks
@@ -27,7 +29,7 @@ from swarmesh.sim.runner import Runner
 from swarmesh.sim.seeds import Broken, run_seed
 from swarmesh.sim.world import VirtualWorld
 
-SEEDS_MOST = 30
+SEEDS_MOST = 40
 Patch = pytest.MonkeyPatch
 
 
@@ -99,19 +101,20 @@ def never_tires_of_moving(patch: Patch) -> None:
 
 
 def uses_silent_workers(patch: Patch) -> None:
-    def veto(original: Any, worker: Any, task: Any) -> str | None:
-        reason: str | None = original(worker, task)
+    def unfit(original: Any, worker: Any) -> str | None:
+        reason: str | None = original(worker)
         return None if reason == "silent" and worker.slots_free else reason
 
-    replaced(patch, routing, "veto", veto)
+    replaced(patch, model_book, "unfit", unfit)
 
 
 def lets_suspects_meet(patch: Patch) -> None:
-    def veto(original: Any, worker: Any, task: Any) -> str | None:
+    def kept(original: Any, worker: Any, task: Any) -> str | None:
         reason: str | None = original(worker, task)
-        return None if reason == "probation" and worker.slots_free else reason
+        return None if reason == "probation" else reason
 
-    replaced(patch, routing, "veto", veto)
+    for owner in (candidates, model_book, routing):
+        replaced(patch, owner, "kept", kept)
 
 
 def buries_whole_fleets(patch: Patch) -> None:
@@ -239,6 +242,23 @@ def keeps_memory_of_the_gone(patch: Patch) -> None:
     replaced(patch, MemoryBooks, "release", lambda *_: None)
 
 
+def lets_the_first_key_go_on(patch: Patch) -> None:
+    replaced(patch, Turns, "pay", lambda *_: None)
+
+
+def never_asks_what_it_cost(patch: Patch) -> None:
+    replaced(patch, BroodQueue, "settle", lambda *_: None)
+
+
+def serves_who_came_first(patch: Patch) -> None:
+    def in_turn(_original: Any, turns: Turns) -> Any:
+        lines = [line for account in turns._round.values() for line in (account.interactive, account.durable)]
+        entries = sorted((entry for line in lines for entry in line.values()), key=itemgetter(0))
+        return iter([task for _, task in entries if not turns._holds(task)])
+
+    replaced(patch, Turns, "_in_turn", in_turn)
+
+
 @pytest.mark.parametrize(
     ("mutate", "setting", "words"),
     [
@@ -272,6 +292,9 @@ def keeps_memory_of_the_gone(patch: Patch) -> None:
         (promises_memory_twice, "batch", "MiB promised"),
         (forgets_who_lives, "chaos", "has promised"),
         (keeps_memory_of_the_gone, "small", "and booked"),
+        (lets_the_first_key_go_on, "batch", "which has had"),
+        (never_asks_what_it_cost, "batch", "which has had"),
+        (serves_who_came_first, "small", "which has had"),
     ],
 )
 def test_a_broken_promise_is_noticed(

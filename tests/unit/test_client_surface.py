@@ -318,3 +318,17 @@ def test_a_queen_who_takes_too_long_is_not_said_to_be_down(queen: FakeQueen, how
     assert "took too long (ReadTimeout)" in caught.value.message
     assert "swarmesh up" not in caught.value.hint
     assert "may still be going on" in caught.value.hint
+
+
+def test_policies_and_explanations(client: Blocking, queen: FakeQueen) -> None:
+    view = {"name": "swarm", "description": "soonest done", "active": True, "modelcells": ["demo"]}
+    path = "/v2/swarmesh/policies"
+    queen.answers["GET", path] = queen.answers["PUT", path] = (200, {"policies": [view]})
+    (listed,) = client.call("policies")
+    assert (listed.name, listed.active, listed.modelcells) == ("swarm", True, ("demo",))
+    assert client.call("use_policy", "swarm", modelcell="demo") == [listed]
+    assert queen.requests("PUT", path)[0].body == {"policy": "swarm", "modelcell": "demo"}
+    with pytest.raises(RemoteError) as raised:
+        client.call("explain_task", "a/b")
+    assert raised.value.code == "not_found"
+    assert queen.seen[-1].path == "/v2/swarmesh/explain/task/a%2Fb"

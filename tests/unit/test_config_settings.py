@@ -8,6 +8,7 @@ import pytest
 
 from swarmesh.config.settings import Settings, load_settings
 from swarmesh.core.errors import ConfigError
+from swarmesh.core.policies import PolicyName
 
 
 @pytest.fixture
@@ -81,3 +82,31 @@ def test_a_file_that_cannot_be_read(file: Path) -> None:
         load_settings(file)
     with pytest.raises(ConfigError, match="cannot be read"):
         load_settings(file.parent)
+
+
+def test_policies_are_chosen_for_the_swarm_and_for_modelcells(file: Path) -> None:
+    file.write_text(
+        '[routing]\npolicy = "foraging"\n[routing.modelcells]\ndemo = "nest-site"\n"q-0.5b" = "least-work"\n'
+    )
+    routing = load_settings(file).routing
+    assert routing.policy is PolicyName.FORAGING
+    assert routing.modelcells == {"demo": PolicyName.NEST_SITE, "q-0.5b": PolicyName.LEAST_WORK}
+    assert Settings().routing.policy is PolicyName.SWARM
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "hint"),
+    [
+        ('[routing]\npolicy = "swam"\n', "routing.policy: no policy is called 'swam'", "'swarm'"),
+        ('[routing.modelcells]\ndemo = "forage"\n', "routing.modelcells.demo: no policy is called", "'foraging'"),
+        ("[routing]\npolicy = 1\n", "$.routing.policy", ""),
+        ("[routing]\nmodelcells = 1\n", "$.routing.modelcells", ""),
+        ("[routing]\npolici = 1\n", "unknown key 'routing.polici'", "'routing.policy'"),
+    ],
+)
+def test_a_wrong_policy_is_named_with_the_nearest_right_one(file: Path, text: str, words: str, hint: str) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_settings(file)
+    assert words in raised.value.message
+    assert hint in raised.value.hint

@@ -6,11 +6,11 @@ import pytest
 
 from core_hive import HIGH, Hive
 from swarmesh.core.commands import BreakStream
-from swarmesh.core.dispatch import PATIENCE_MS
 from swarmesh.core.eviction import SHARE_DIVISOR, WINDOW_MS, Evictions
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, ModelName, WorkerId
 from swarmesh.core.liveness import EXPIRY_FACTOR, OVERDUE_FACTOR, WorkerStatus
+from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.roster import LOOK_STEP_MS_MAX, REST_INTERVAL_MS
 
 OVERDUE_MS = int(REST_INTERVAL_MS * OVERDUE_FACTOR)

@@ -6,10 +6,10 @@ import pytest
 
 from core_hive import Hive
 from swarmesh.core.commands import BreakStream, RaiseAlarm, StopWorker
-from swarmesh.core.dispatch import PATIENCE_MS
 from swarmesh.core.events import HostProbed, SpawnRequested
 from swarmesh.core.ids import Blame, HostName, ModelName, WorkerId
 from swarmesh.core.liveness import EXPIRY_FACTOR, WorkerStatus
+from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.roster import REST_INTERVAL_MS
 
 EXPIRY_MS = int(REST_INTERVAL_MS * EXPIRY_FACTOR)

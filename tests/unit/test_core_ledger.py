@@ -37,10 +37,15 @@ def test_work_is_what_may_be_written_plus_a_tenth_of_what_is_read(chars: int, ma
     assert predicted_work(chars, max_tokens) == pytest.approx(work)
 
 
+def test_what_is_cached_need_not_be_read_and_what_was_learned_is_used() -> None:
+    assert predicted_work(4_000, 0, cached_tokens=600.0, output_tokens=20.0, prefill_weight=0.05) == pytest.approx(40.0)
+    assert predicted_work(4_000, 5, cached_tokens=9_999.0, output_tokens=20.0) == 5.0
+
+
 def test_a_charge_names_the_worker_and_adds_up() -> None:
     worker, tasks = a_worker(), [a_task(number) for number in range(3)]
     for task in tasks:
-        charge(worker, task)
+        charge(worker, task, predicted_work(task.prompt_chars, task.max_tokens))
     assert worker.running == {task.task_id: 60.0 for task in tasks}
     assert worker.backlog == pytest.approx(180.0)
     assert {task.worker_id for task in tasks} == {worker.worker_id}
@@ -48,15 +53,15 @@ def test_a_charge_names_the_worker_and_adds_up() -> None:
 
 def test_one_dispatch_is_charged_once() -> None:
     worker, task = a_worker(), a_task(1)
-    charge(worker, task)
+    charge(worker, task, 60.0)
     with pytest.raises(AssertionError, match="charged once"):
-        charge(worker, task)
+        charge(worker, task, 60.0)
     assert worker.backlog == 60.0
 
 
 def test_settling_an_unknown_task_changes_nothing() -> None:
     worker = a_worker()
-    charge(worker, a_task(1))
+    charge(worker, a_task(1), 60.0)
     settle(worker, a_task(2))
     assert (worker.backlog, list(worker.running)) == (60.0, ["t1"])
 
@@ -64,7 +69,7 @@ def test_settling_an_unknown_task_changes_nothing() -> None:
 def test_an_empty_book_is_exactly_zero_although_floats_drift() -> None:
     worker, tasks = a_worker(), [a_task(number, chars=number * 7 + 3, max_tokens=0) for number in range(50)]
     for task in tasks:
-        charge(worker, task)
+        charge(worker, task, predicted_work(task.prompt_chars, task.max_tokens))
     for task in tasks:
         settle(worker, task)
     assert worker.backlog == 0.0
@@ -73,8 +78,8 @@ def test_an_empty_book_is_exactly_zero_although_floats_drift() -> None:
 
 def test_settling_twice_is_harmless() -> None:
     worker, first, second = a_worker(), a_task(1), a_task(2)
-    charge(worker, first)
-    charge(worker, second)
+    charge(worker, first, 60.0)
+    charge(worker, second, 60.0)
     settle(worker, first)
     settle(worker, first)
     assert worker.backlog == pytest.approx(60.0)

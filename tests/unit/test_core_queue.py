@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarmesh.core.events import StreamEnded
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId
 from swarmesh.core.queue import BroodQueue
 from swarmesh.core.task import Task
@@ -14,7 +15,7 @@ HIGH, MEDIUM, LOW = Priority
 
 
 def a_task(name: str, band: Priority = MEDIUM, *, model: ModelName = QWEN, key: KeyId = ADA) -> Task:
-    return Task(TaskId(name), model, band, key, False, 10, 5, 0, band)
+    return Task(TaskId(name), model, band, key, False, 0, 50, 0, band)
 
 
 def order(queue: BroodQueue, model: ModelName = QWEN) -> list[str]:
@@ -89,3 +90,49 @@ def test_a_task_that_changes_its_band_is_found_in_the_new_one() -> None:
     assert (order(queue), queue.depths(), len(queue)) == (["low", "high"], {(QWEN, HIGH): 2}, 2)
     assert queue.remove(low)
     assert (order(queue), queue.size_of_key(ADA)) == (["high"], 1)
+
+
+def test_keys_take_turns_and_pay_once_for_what_they_start() -> None:
+    tasks = {name: a_task(name, key=KeyId(name[0])) for name in ("a0", "a1", "a2", "b0", "b1", "b2")}
+    queue = a_queue(*tasks.values())
+    assert order(queue) == ["a0", "b0", "a1", "b1", "a2", "b2"]
+    queue.take(tasks["a0"])
+    queue.push_front(tasks["a0"])
+    assert order(queue)[:3] == ["a0", "b0", "a1"]
+    queue.take(tasks["a0"])
+    assert order(queue)[:3] == ["b0", "a1", "b1"]
+    for _ in range(2):
+        queue.settle(tasks["a0"], StreamEnded(TaskId("a0"), 2, 150))
+    assert order(queue)[:4] == ["b0", "b1", "b2", "a1"]
+
+
+def test_who_begins_to_wait_comes_before_those_who_have_all_the_slots() -> None:
+    queue = BroodQueue()
+    running = [a_task(f"a{number}", key=ADA) for number in range(3)]
+    for task in running:
+        queue.take(task)
+    for name, key in (("a3", ADA), ("a4", ADA), ("b0", BOB), ("b1", BOB), ("b2", BOB), ("b3", BOB)):
+        queue.push(a_task(name, key=key))
+    assert order(queue) == ["b0", "b1", "b2", "a3", "b3", "a4"]
+    queue.settle(running[0])
+    assert order(queue)[-1] == "a4", "what was running when somebody came is not forgotten"
+    for task in list(queue.waiting(QWEN)):
+        queue.remove(task)
+    for task in running:
+        queue.settle(task)
+    queue.push(a_task("a4"))
+    queue.push(a_task("b4", key=BOB))
+    assert order(queue) == ["a4", "b4"], "nobody waited, nothing runs"
+
+
+def test_a_model_of_which_a_held_task_may_run_is_told_once() -> None:
+    held = {"a0"}
+    queue = BroodQueue(lambda task: task.task_id in held)
+    task = Task(TaskId("a0"), QWEN, MEDIUM, ADA, True, 10, 5, 0, MEDIUM)
+    queue.push(task)
+    assert (list(queue.ready(QWEN)), order(queue), queue.take_freed()) == ([], ["a0"], None)
+    held.clear()
+    queue.look_again(BOB)
+    assert queue.take_freed() is None
+    queue.look_again(ADA)
+    assert (order(queue), queue.take_freed(), queue.take_freed()) == (["a0"], QWEN, None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from core_hive import HIGH, LOW, MEDIUM, Hive
-from swarmesh.core.dispatch import PATIENCE_MS
 from swarmesh.core.errors import NoRustbeesAvailableError
 from swarmesh.core.ids import Blame, Priority
+from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.refusals import MOVES_MAX, RETRY_AFTER_S
 
 CODES = [

@@ -6,7 +6,7 @@ import pytest
 
 from core_hive import HIGH, LOW, Hive
 from swarmesh.core.commands import RecordTask, StartStream
-from swarmesh.core.dispatch import PATIENCE_MS
+from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.task import TaskStatus
 
 
@@ -51,7 +51,7 @@ def test_where_it_ran_cannot_take_it_so_another_does(place: str) -> None:
             hive.register("b", model="demo")
     hive.accept("t", attempts=1, running_on="b")
     assert hive.starts() == [("t", "a", 2)]
-    assert hive.only(StartStream).decision.policy == "least-work"
+    assert hive.only(StartStream).decision.policy == "swarm"
 
 
 def test_when_nobody_can_take_it_it_waits_and_is_never_refused() -> None:

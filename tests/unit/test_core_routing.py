@@ -6,10 +6,12 @@ from collections import Counter
 
 import pytest
 
+from swarmesh.core.candidates import veto
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
-from swarmesh.core.routing import choose, default_model, veto
+from swarmesh.core.policies import PolicyName
+from swarmesh.core.routing import Decision, Router, default_model
 from swarmesh.core.task import Task
 
 QWEN, DEMO = ModelName("qwen"), ModelName("demo")
@@ -37,6 +39,10 @@ def a_fleet(*workers: Worker) -> Fleet:
     for worker in workers:
         fleet.add(worker)
     return fleet
+
+
+def choose(fleet: Fleet, task: Task, policy: PolicyName = PolicyName.LEAST_WORK) -> Decision:
+    return Router(fleet, policy=policy).choose(task, 0)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,8 @@ def test_nobody_left_gives_every_reason() -> None:
 
 
 def test_a_choice_in_words() -> None:
-    assert choose(a_fleet(a_worker("a")), a_task()).in_words() == "least-work chose a of 1 (none vetoed)"
+    words = "least-work chose a of 1 (none vetoed): nobody else was free for it; lower is better: 0"
+    assert choose(a_fleet(a_worker("a")), a_task()).in_words() == words
 
 
 def test_other_models_are_not_candidates() -> None:
@@ -126,7 +133,8 @@ def test_other_models_are_not_candidates() -> None:
 
 def test_choosing_changes_nothing() -> None:
     fleet = a_fleet(a_worker("a"), a_worker("b", busy=2))
-    assert choose(fleet, a_task()) == choose(fleet, a_task())
+    router = Router(fleet)
+    assert router.choose(a_task(), 0) == router.choose(a_task(), 0)
 
 
 def test_the_default_model_has_most_healthy_workers_and_is_the_earliest_of_equals() -> None:

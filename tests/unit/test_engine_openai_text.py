@@ -73,8 +73,8 @@ def test_a_completion_has_text_and_no_opening() -> None:
 
 def test_usage_is_streamed_only_when_asked_for() -> None:
     body: dict[str, Any] = {"prompt": "hi", "stream": True}
-    assert shape(body, chat=False).closing(DONE.usage) == []
-    last = shape({**body, "stream_options": {"include_usage": True}}, chat=False).closing(DONE.usage)[-1]
+    assert shape(body, chat=False).closing(DONE.counts) == []
+    last = shape({**body, "stream_options": {"include_usage": True}}, chat=False).closing(DONE.counts)[-1]
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] == 5
 

@@ -103,3 +103,16 @@ def test_hosts_cannot_make_the_keys_of_others() -> None:
     assert len(secrets) == 4
     assert hive_id(SECRET) != hive_id(bytes(32))
     assert len(hive_id(SECRET)) == 12
+
+
+def test_a_ring_learns_and_forgets_at_once(ring: KeyRing) -> None:
+    key = new_key()
+    record = KeyRecord(KeyId("key-1"), "laptop", "client", key_hash(key), 1, 4)
+    ring.add(record)
+    assert ring.identify(header(key)).key_id == "key-1"
+    assert [known.key_id for known in ring.records()] == ["admin", "client", "key-1"]
+    ring.remove(record)
+    with pytest.raises(UnauthorizedError):
+        ring.identify(header(key))
+    assert len(ring.records()) == 2
+    ring.remove(record)

@@ -15,6 +15,7 @@ from swarmesh.net.request import Request
 from swarmesh.net.server import ServerConnection
 from swarmesh.wire.http1 import ChunkedFramer
 from swarmesh.wire.sse import SseEvent
+from swarmesh.wire.token_counts import TokenCounts
 from swarmesh.worker import answer_stream
 from swarmesh.worker.answer_stream import AnswerStream
 
@@ -183,3 +184,35 @@ async def test_events_that_are_made_here_are_numbered_and_held_alike() -> None:
     assert answer.sent == [b"id: 4\n: t 5,6\ndata: x\n\n"]
     answer.stream.end()
     assert answer.over == [None]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "line"),
+    [
+        ([FINISH, b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":5}}'], b": u 9,-1,5\n"),
+        (
+            [b'data: {"choices":[{"finish_reason":"stop"}],"timings":{"cache_n":3,"prompt_n":6,"predicted_n":5}}'],
+            b": u 9,3,5\n",
+        ),
+        ([FINISH], b""),
+    ],
+)
+async def test_the_end_mark_tells_the_tokens_of_the_answer(blocks: list[bytes], line: bytes) -> None:
+    answer = Answer()
+    answer.feed(*blocks, DONE)
+    answer.stream.end()
+    assert answer.over == [None]
+    assert answer.sent[-1].endswith(b"\n\nid: %d\n%s%s\n\n" % (len(blocks) + 1, line, DONE))
+
+
+async def test_an_engine_that_tells_its_tokens_itself_is_believed() -> None:
+    answer = Answer()
+    answer.feed(FINISH, b'data: {"usage":{"prompt_tokens":1}}', b": u 9,3,5\n" + DONE)
+    answer.stream.end()
+    assert answer.over == [None]
+    assert answer.sent[-1].endswith(b"id: 3\n: u 9,3,5\n" + DONE + b"\n\n")
+    made = Answer()
+    made.stream.put(SseEvent(FINISH.removeprefix(b"data: ")))
+    made.stream.put(SseEvent(b"[DONE]", counts=TokenCounts(9, 3, 5)))
+    made.stream.end()
+    assert made.sent[-1].endswith(b"id: 2\n: u 9,3,5\n" + DONE + b"\n\n")

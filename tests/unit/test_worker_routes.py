@@ -123,7 +123,7 @@ async def test_a_task_is_numbered_events_with_token_ids(desk: Desk) -> None:
     assert raw == (
         b'id: 1\n: t 5,6\nevent: token\ndata: {"text":"a"}\n\n'
         + 'id: 2\n: t 7\nevent: token\ndata: {"text":"ä"}\n\n'.encode()
-        + b'id: 3\nevent: done\ndata: {"job_id":"job-1","finish_reason":"stop",'
+        + b'id: 3\n: u 1,-1,2\nevent: done\ndata: {"job_id":"job-1","finish_reason":"stop",'
         b'"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
     )
     assert desk.engine.requests[0].prompt == "hi"

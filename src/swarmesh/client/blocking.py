@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from swarmesh.client import host_routes, routes
+from swarmesh.client import decision_routes, host_routes, key_routes, routes
 from swarmesh.client.call import Call, StepsCall, StreamCall
 from swarmesh.client.cursor import Reconnects, StreamCursor
 from swarmesh.client.endpoint import Endpoint, find_endpoint
@@ -169,6 +169,12 @@ class Swarmesh:
     fit = _method(host_routes.fit)
     copy_model = _steps_method(host_routes.copy_model)
     scan_models = _method(host_routes.scan_models)
+    policies = _method(decision_routes.policies)
+    use_policy = _method(decision_routes.use_policy)
+    explain_task = _method(decision_routes.explain_task)
+    keys = _method(key_routes.keys)
+    make_key = _method(key_routes.make_key)
+    revoke_key = _method(key_routes.revoke_key)
 
     def send(self, call: Call[T]) -> T:
         """Send one request and read its answer.

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from swarmesh.core.errors import ConfigError
+from swarmesh.core.policies import PolicyName
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -56,18 +57,31 @@ class RustbeeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     orphan_ttl_s: Annotated[float, msgspec.Meta(gt=0)] = 900.0
 
 
+class RoutingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[routing]``: how a task's rustbee is chosen; ``swarmesh policy list`` says what each policy does.
+
+    Attributes:
+        policy: For every modelcell that is not named below.
+        modelcells: ``[routing.modelcells]``: policies by the name of the modelcell.
+    """
+
+    policy: PolicyName = PolicyName.SWARM
+    modelcells: dict[str, PolicyName] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     queennode: QueenSettings = QueenSettings()
     rustbee: RustbeeSettings = RustbeeSettings()
+    routing: RoutingSettings = RoutingSettings()
 
 
 def load_settings(path: Path) -> Settings:
     """Read the file; defaults when there is none.
 
     Raises:
-        ConfigError: It is not TOML, has an unknown key (named, with the nearest right one) or a wrong value.
+        ConfigError: It is not TOML, has an unknown key or policy (named, with the nearest right one) or a wrong value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -80,6 +94,7 @@ def load_settings(path: Path) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     _check_keys(path, raw, Settings, "")
+    _check_policies(path, raw.get("routing"))
     try:
         return msgspec.convert(raw, Settings)
     except msgspec.ValidationError as error:
@@ -95,3 +110,17 @@ def _check_keys(path: Path, raw: dict[str, Any], of: type[msgspec.Struct], where
         inner = fields[key]
         if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             _check_keys(path, value, inner, f"{where}{key}.")
+
+
+def _check_policies(path: Path, routing: object) -> None:
+    if not isinstance(routing, dict):
+        return
+    cells = routing.get("modelcells")
+    named = {"policy": routing["policy"]} if "policy" in routing else {}
+    named |= {f"modelcells.{name}": policy for name, policy in cells.items()} if isinstance(cells, dict) else {}
+    for where, name in named.items():
+        if isinstance(name, str) and name not in set(PolicyName):
+            near = difflib.get_close_matches(name, list(PolicyName), n=1, cutoff=0.0)
+            raise ConfigError(
+                f"{path}: routing.{where}: no policy is called {name!r}", hint=f"Did you mean {near[0]!r}?"
+            )

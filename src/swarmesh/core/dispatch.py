@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from swarmesh.core import refusals
+from swarmesh.core.candidates import SERVING, veto
 from swarmesh.core.commands import (
     BreakStream,
     CancelStream,
@@ -21,34 +22,39 @@ from swarmesh.core.errors import PoisonTaskError, SwarmeshError
 from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed, TaskCancelled, TaskSubmitted
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import Blame, ModelName, Priority, TaskId, WorkerId
-from swarmesh.core.ledger import charge, settle
-from swarmesh.core.liveness import WorkerFact, WorkerStatus, following
+from swarmesh.core.limits import Limits
+from swarmesh.core.liveness import WorkerFact, following
+from swarmesh.core.patience import Patience
 from swarmesh.core.poison import ENGINE_CRASHED, KILLS_MAX, PoisonBooks
-from swarmesh.core.preemption import is_overdue, newest_victim
+from swarmesh.core.preemption import Victims, is_overdue
 from swarmesh.core.queue import BroodQueue
-from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, SERVING, Decision, choose, default_model, veto
+from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, Decision, Router, default_model
 from swarmesh.core.task import Task, TaskFact, TaskStatus
 
 QUEUE_MAX_PER_KEY: Final = 1_000
 LOOK_AHEAD_MAX: Final = 64
 """Kinds of waiting tasks (by the workers that failed them), each looked at once for a free slot."""
-PATIENCE_MS: Final = 60_000
-"""How long an interactive task waits while no worker that could take it is even expected back."""
 
 
 class Dispatcher:
     """Owns tasks and the queue; reads the fleet and keeps its ledger."""
 
-    def __init__(self, fleet: Fleet, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY, preemption: bool = True) -> None:
+    def __init__(
+        self, fleet: Fleet, router: Router, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY, preemption: bool = True
+    ) -> None:
         self.tasks: dict[TaskId, Task] = {}
-        self.queue = BroodQueue()
+        self.limits = Limits()
+        self.queue = BroodQueue(self.limits.holds)
+        self.limits.on_change = self.queue.look_again
         self.poison = PoisonBooks()
         self._fleet = fleet
+        self._router = router
+        self._victims = Victims()
         self._queue_max_per_key = queue_max_per_key
         self._preemption = preemption
         self._serial = 0
         self._preempted: dict[TaskId, Task] = {}
-        self._hopeless_since: dict[ModelName, int] = {}
+        self._patience = Patience(fleet)
 
     def submitted(self, event: TaskSubmitted, now_ms: int, out: list[Command]) -> None:
         """Start the task, queue it, or say why neither is possible."""
@@ -56,6 +62,7 @@ class Dispatcher:
         assert task.task_id not in self.tasks, "task ids are made once"
         refusal = self._quarantine(task, now_ms) if not event.accepted else None
         if refusal is None:
+            self.limits.entered(task, now_ms)
             if self._go_on(event, task, now_ms, out) or self._start(task, now_ms, out):
                 self.tasks[task.task_id] = task
                 return
@@ -74,7 +81,7 @@ class Dispatcher:
         """
         task = self._task(event, now_ms)
         refusal = self._quarantine(task, now_ms)
-        if refusal is not None or choose(self._fleet, task).chosen is not None:
+        if refusal is not None or self._router.choose(task, now_ms).chosen is not None:
             return refusal
         return self._refusal(task, model_known=event.model_known)
 
@@ -83,7 +90,9 @@ class Dispatcher:
         task = self._running(event.task_id, event.attempt)
         if task is None:
             return
-        self._settle(task)
+        self._settle(task, now_ms, end=event)
+        self.limits.used(task, event, now_ms)
+        self.queue.settle(task, event)
         self._finish(task, TaskFact.ENDED, out)
         self.serve(task.model, now_ms, out)
 
@@ -109,7 +118,7 @@ class Dispatcher:
             self._finish(task, TaskFact.FAILED, out, error)
             self._fail_twins(task, error, out)
         else:
-            self._go_back(task)
+            self._patience.send_back(task)
             self._requeue(task, now_ms, out)
         self.serve(task.model, now_ms, out)
 
@@ -119,7 +128,7 @@ class Dispatcher:
         if task is None:
             return
         if task.status is TaskStatus.RUNNING:
-            self._settle(task)
+            self._settle(task, now_ms)
         else:
             self.queue.remove(task)
         out.append(CancelStream(task.task_id, task.attempt, task.worker_id))
@@ -128,9 +137,15 @@ class Dispatcher:
 
     def serve(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
         """Give free slots of a model to its waiting tasks, in order; then those of low tasks to urgent ones."""
+        self._router.refresh(now_ms)
         if self.queue.has(model):
             self._fill(model, now_ms, out)
             self._preempt(model, now_ms, out)
+
+    def serve_freed(self, now_ms: int, out: list[Command]) -> None:
+        """Serve models of which tasks wait that their keys' limits have let go."""
+        while (model := self.queue.take_freed()) is not None:
+            self.serve(model, now_ms, out)
 
     def give_up_on(
         self, worker: Worker, code: str, message: str, out: list[Command], blame: Blame = Blame.WORKER
@@ -149,15 +164,14 @@ class Dispatcher:
 
     def lose_patience(self, now_ms: int, out: list[Command]) -> None:
         """Fail interactive tasks that wait for a worker nobody expects; let overdue preempted ones go first."""
+        self.limits.look(now_ms)
         self._promote_overdue(now_ms)
         models = dict.fromkeys(model for model, _ in self.queue.depths())  # Not a set: order must not vary by run.
-        hopeless = (model for model in models if not refusals.is_in_reach(self._fleet, model))
-        self._hopeless_since = {model: self._hopeless_since.get(model, now_ms) for model in hopeless}
+        self._patience.look(models, now_ms)
         for model in models:
-            doubtful = (task for task in self.queue.waiting(model) if task.tried or model in self._hopeless_since)
-            for task in list(doubtful):
-                self._go_back(task)
-                if not self._gives_up(task, now_ms):
+            for task in [task for task in self.queue.waiting(model) if self._patience.is_doubtful(task)]:
+                self._patience.send_back(task)
+                if not self._patience.ends(task, now_ms):
                     continue
                 self.queue.remove(task)
                 self._finish(task, TaskFact.FAILED, out, refusals.no_rustbees(self._fleet, task))
@@ -176,6 +190,7 @@ class Dispatcher:
             band=event.priority,
             resumable=event.resumable,
             fingerprint=event.fingerprint,
+            prefix=event.prefix,
             attempt=event.attempts,
             kills=max(event.kills, min(1, self.poison.kills_of(event.fingerprint, now_ms))),
             queued_at_ms=now_ms,
@@ -192,10 +207,10 @@ class Dispatcher:
 
     def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
         # Nobody overtakes a task that could take the same slot; one that failed on whoever is free cannot.
-        first = next(self.queue.waiting(task.model), None)
-        if first is not None and not _is_choosy(first):
+        first = next(self.queue.ready(task.model), None)
+        if (first is not None and not _is_choosy(first)) or self.limits.holds(task):
             return False
-        decision = choose(self._fleet, task)
+        decision = self._router.choose(task, now_ms)
         if decision.chosen is None:
             return False
         self._dispatch(task, decision, now_ms, out)
@@ -211,7 +226,10 @@ class Dispatcher:
         worker.last_chosen = task.serial = self._serial
         task.engine_pid = worker.engine_pid
         self._preempted.pop(task.task_id, None)
-        charge(worker, task)
+        self._router.dispatched(worker, task, now_ms)
+        self._victims.add(task)
+        self.queue.take(task)
+        self.limits.started(task, now_ms)
         watched = task.on_probation
         if watched:
             worker.probation = task.task_id
@@ -225,23 +243,21 @@ class Dispatcher:
         self._wait_again(task, now_ms, out)
 
     def _fill(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
-        while (found := self._next_placeable(model)) is not None:
+        while (found := self._next_placeable(model, now_ms)) is not None:
             task, decision = found
-            self.queue.remove(task)
             self._dispatch(task, decision, now_ms, out)
 
     def _preempt(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
         while (found := self._next_preempting(model)) is not None:
             task, victim, worker = found
-            self._settle(victim)
+            self._settle(victim, now_ms)
             victim.apply(TaskFact.PREEMPTED)
             victim.preemptions += 1
             victim.preempted_at_ms = now_ms
             self._preempted[victim.task_id] = victim
             out.append(PreemptStream(victim.task_id, victim.attempt, worker.worker_id))
             self._wait_again(victim, now_ms, out)
-            self.queue.remove(task)
-            decision = msgspec.structs.replace(choose(self._fleet, task), policy=POLICY_PREEMPT)
+            decision = msgspec.structs.replace(self._router.choose(task, now_ms), policy=POLICY_PREEMPT)
             self._dispatch(task, decision, now_ms, out)
             self._fill(model, now_ms, out)  # A slot that was nothing for the one may do for the other.
 
@@ -255,13 +271,14 @@ class Dispatcher:
         return None
 
     def _victim_for(self, task: Task) -> tuple[Task, Worker] | None:
-        if not self._preemption or task.band is not Priority.HIGH:
+        if not self._preemption or task.band is not Priority.HIGH or self.limits.holds(task):
             return None
-        return newest_victim(self._fleet, self.tasks, task)
+        return self._victims.newest(self._fleet, self.tasks, task)
 
     def _wait_again(self, task: Task, now_ms: int, out: list[Command]) -> None:
         task.worker_id = None
         task.queued_at_ms = now_ms
+        self.limits.stopped(task)
         self._record(task, out)
         self.queue.push_front(task)
 
@@ -273,9 +290,9 @@ class Dispatcher:
             task.band = Priority.HIGH
             self.queue.push_front(task)
 
-    def _next_placeable(self, model: ModelName) -> tuple[Task, Decision] | None:
+    def _next_placeable(self, model: ModelName, now_ms: int) -> tuple[Task, Decision] | None:
         for task in self._candidates(model):
-            decision = choose(self._fleet, task)
+            decision = self._router.choose(task, now_ms)
             if decision.chosen is not None:
                 return task, decision
         return None
@@ -283,7 +300,7 @@ class Dispatcher:
     def _candidates(self, model: ModelName) -> Iterator[Task]:
         # The first of each kind: what is not free for it is not free for others like it.
         kinds: set[tuple[bool, frozenset[WorkerId]]] = set()
-        for task in self.queue.waiting(model):
+        for task in self.queue.ready(model):
             if not _is_choosy(task):
                 yield task
                 return  # No filter depends on this task: who is not free for it is free for nobody behind it.
@@ -294,7 +311,7 @@ class Dispatcher:
 
     def _quarantine(self, task: Task, now_ms: int) -> SwarmeshError | None:
         kills = self.poison.kills_of(task.fingerprint, now_ms)
-        return refusals.quarantined(kills) if kills >= KILLS_MAX else None
+        return refusals.quarantined(kills) if kills >= KILLS_MAX else self.limits.refusal(task, now_ms)
 
     def _refusal(self, task: Task, *, model_known: bool) -> SwarmeshError | None:
         if not model_known and not self._fleet.of_model(task.model):
@@ -308,15 +325,17 @@ class Dispatcher:
 
     def _hold_against(self, event: StreamBroke, task: Task, now_ms: int) -> None:
         blamed = event.blame is Blame.WORKER and event.code != refusals.NOT_READY
-        worker = self._settle(task, keep_probation=blamed)
+        worker = self._settle(task, now_ms, keep_probation=blamed)
         if event.code == refusals.NOT_READY:
             if worker is not None and worker.status in SERVING:  # It gets nothing more before it says that it can.
                 worker.status = following(worker.status, WorkerFact.REPORTED_STARTING)
+                self._fleet.note(worker)
             return
         task.moves += blamed
         if worker is None or not blamed:
             return
         worker.status = following(worker.status, WorkerFact.SUSPECTED)
+        self._router.broke(worker, now_ms)
         task.tried.add(worker.worker_id)
         if event.final:
             task.barred.add(worker.worker_id)
@@ -333,24 +352,6 @@ class Dispatcher:
             self.queue.remove(twin)
             self._finish(twin, TaskFact.FAILED, out, refusals.quarantined(task.kills))
 
-    def _go_back(self, task: Task) -> None:
-        # A worker that was well again before the task needed it will not come back a second time to be forgiven.
-        owners = self._fleet.of_model(task.model).values()
-        if any(worker.is_in_reach and worker.worker_id not in task.tried for worker in owners):
-            return
-        well = (w.worker_id for w in owners if w.status is WorkerStatus.HEALTHY and not w.silent)
-        worker_id = next((worker_id for worker_id in well if worker_id not in task.barred), None)
-        if worker_id is not None:
-            task.tried.discard(worker_id)
-
-    def _gives_up(self, task: Task, now_ms: int) -> bool:
-        if task.durable:
-            return False
-        hopeless_since_ms = self._hopeless_since.get(task.model)
-        if hopeless_since_ms is None and (not task.tried or refusals.has_prospects(self._fleet, task, in_reach=True)):
-            return False
-        return now_ms - max(task.queued_at_ms, hopeless_since_ms or 0) > PATIENCE_MS
-
     def _running(self, task_id: TaskId, attempt: int) -> Task | None:
         # A stream of an earlier attempt may still be talking; only the newest speaks for the task.
         task = self.tasks.get(task_id)
@@ -358,10 +359,12 @@ class Dispatcher:
             return None
         return task
 
-    def _settle(self, task: Task, *, keep_probation: bool = False) -> Worker | None:
+    def _settle(
+        self, task: Task, now_ms: int, *, keep_probation: bool = False, end: StreamEnded | None = None
+    ) -> Worker | None:
         worker = self._fleet.get(task.worker_id) if task.worker_id else None
         if worker is not None:
-            settle(worker, task)
+            self._router.settled(worker, task, now_ms, end)
             if worker.probation == task.task_id and not keep_probation:
                 worker.probation = None
         return worker
@@ -370,6 +373,8 @@ class Dispatcher:
         task.apply(fact)
         self.tasks.pop(task.task_id, None)
         self._preempted.pop(task.task_id, None)
+        self.limits.over(task)
+        self.queue.settle(task)
         self._record(task, out)
         if error is not None:
             out.append(FailTask(task.task_id, error))

@@ -131,6 +131,24 @@ class QueueFullError(SwarmeshError):
     default_hint = "Try again after the seconds in Retry-After, or add a rustbee."
 
 
+class KeyConcurrencyError(SwarmeshError):
+    """This key has as many tasks at once as it may."""
+
+    code = "key_concurrency"
+    status = 429
+    type = "rate_limit_error"
+    default_hint = "Try again after the seconds in Retry-After, or submit a nectarflow, which waits for its turn."
+
+
+class KeyTokensError(SwarmeshError):
+    """This key has used as many tokens as it may for now."""
+
+    code = "key_tokens"
+    status = 429
+    type = "rate_limit_error"
+    default_hint = "Try again after the seconds in Retry-After, or submit a nectarflow, which waits for its turn."
+
+
 class NoRustbeesAvailableError(SwarmeshError):
     """No rustbee can take this task."""
 

@@ -78,6 +78,7 @@ class WorkerRegistered(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         need_mib: What it was promised when it was spawned, for a queen who was not there; 0 when nobody knows.
         gpus: On which GPUs; none for main memory.
+        proximity: Of its host, 0.0 far to 1.0 near.
     """
 
     worker_id: WorkerId
@@ -93,6 +94,7 @@ class WorkerRegistered(msgspec.Struct, frozen=True, gc=False):
     uptime_ms: int = 0
     need_mib: int = 0
     gpus: tuple[int, ...] = ()
+    proximity: float = 0.5
 
 
 class WorkerWaggled(msgspec.Struct, frozen=True, gc=False):
@@ -181,6 +183,14 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
     prefix: tuple[int, ...] = ()
 
 
+class KeyLimited(msgspec.Struct, frozen=True, gc=False):
+    """An API key may have no more than so many tasks at once and tokens in a minute; 0 for as many as it likes."""
+
+    key_id: KeyId
+    concurrency: int = 0
+    tokens_per_minute: int = 0
+
+
 class TaskCancelled(msgspec.Struct, frozen=True, gc=False):
     """The client left, or asked for an end."""
 
@@ -241,6 +251,7 @@ Event = (
     | StreamProgressed
     | TaskCancelled
     | Ticked
+    | KeyLimited
     | WorkerRegistered
     | WorkerAlarmed
     | WorkerFellSilent

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from swarmesh.core.ids import HostName, ModelName, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
+from swarmesh.core.speed import Pace
+from swarmesh.core.trail import Trail
 
 
 @dataclass(slots=True)
@@ -46,6 +48,11 @@ class Worker:
         stop_at_ms: When a draining worker is stopped although tasks still run there; 0 while it is not draining.
         stop_asked_ms: When its processes were last asked to end; 0 before that.
         last_chosen: Serial number of its last dispatch; the tie-break, so that equals take turns.
+        proximity: Of its host, 0.0 far to 1.0 near.
+        reported: It has waggled since it registered, so that its load is known.
+        pace: What is learned of its speed.
+        trail: What it did badly of late.
+        read_until_ms: When it will have read the prompts of its tasks, by the queen's books; 0 if it has none.
     """
 
     worker_id: WorkerId
@@ -75,6 +82,11 @@ class Worker:
     stop_at_ms: int = 0
     stop_asked_ms: int = 0
     last_chosen: int = 0
+    proximity: float = 0.5
+    reported: bool = False
+    pace: Pace = field(default_factory=Pace)
+    trail: Trail = field(default_factory=Trail)
+    read_until_ms: int = 0
 
     @property
     def may_serve(self) -> bool:
@@ -98,12 +110,30 @@ class Fleet:
     def __init__(self) -> None:
         self._by_id: dict[WorkerId, Worker] = {}
         self._by_model: dict[ModelName, dict[WorkerId, Worker]] = {}
+        self._changed: dict[WorkerId, None] = {}
+
+    def note(self, worker: Worker) -> None:
+        """Something changed that a choice of workers may depend on: whoever changes it says so here."""
+        self._changed[worker.worker_id] = None
+
+    def is_noted(self, worker: Worker) -> bool:
+        """Whether a change of this worker has not been taken yet."""
+        return worker.worker_id in self._changed
+
+    def take_changed(self) -> list[WorkerId]:
+        """Workers that have come, changed or gone since the last call, each once."""
+        if not self._changed:
+            return []
+        changed = list(self._changed)
+        self._changed.clear()
+        return changed
 
     def add(self, worker: Worker) -> None:
         """Take a worker in, in place of one with the same id: it keeps that one's turn in every order."""
         known = self._by_id.get(worker.worker_id)
         if known is not None and known.model != worker.model:
             self.remove(known.worker_id)
+        self.note(worker)
         self._by_id[worker.worker_id] = worker
         self._by_model.setdefault(worker.model, {})[worker.worker_id] = worker
 
@@ -111,6 +141,7 @@ class Fleet:
         """Forget a worker; None when it was not known."""
         worker = self._by_id.pop(worker_id, None)
         if worker is not None:
+            self.note(worker)
             of_model = self._by_model[worker.model]
             del of_model[worker_id]
             if not of_model:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from swarmesh.core.candidates import SERVING
 from swarmesh.core.commands import BreakStream, Command
 from swarmesh.core.dispatch import Dispatcher
 from swarmesh.core.events import HostDrainRequested, HostLost, WorkerFellSilent, WorkerStopRequested
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import Blame, HostName
 from swarmesh.core.roster import Roster
-from swarmesh.core.routing import SERVING
 
 
 class Hosts:

@@ -1,7 +1,8 @@
-"""The queen's own books of work: charged when a task is dispatched, settled when its stream ends.
+"""The queen's own books of work, and what a task would cost on each worker by them.
 
-Nothing here is scraped from workers: a burst that arrives between two waggles spreads, because each dispatch is
-seen by the next decision (the herd effect of stale load reports is what this avoids).
+Charged when a task is dispatched, settled when its stream ends. Nothing here is scraped from workers: a burst that
+arrives between two waggles spreads, because each dispatch is seen by the next decision (the herd effect of stale load
+reports is what this avoids).
 """
 
 from __future__ import annotations
@@ -16,22 +17,37 @@ CHARS_PER_TOKEN: Final = 4
 PREFILL_WEIGHT: Final = 0.1
 """Reading a prompt token costs about a tenth of writing one: prefill is batched, decoding is not."""
 DEFAULT_OUTPUT_TOKENS: Final = 256
-"""What is assumed of a task whose client set no bound."""
+"""What is assumed of a task whose client set no bound, before any has ended."""
 
 
-def predicted_work(prompt_chars: int, max_tokens: int) -> float:
-    """Work of a task in token-equivalents: what it may write plus the weighted cost of reading it."""
-    output_tokens = min(max_tokens, DEFAULT_OUTPUT_TOKENS) if max_tokens > 0 else DEFAULT_OUTPUT_TOKENS
-    return output_tokens + PREFILL_WEIGHT * prompt_chars / CHARS_PER_TOKEN
+def predicted_work(
+    prompt_chars: int,
+    max_tokens: int,
+    *,
+    cached_tokens: float = 0.0,
+    output_tokens: float = DEFAULT_OUTPUT_TOKENS,
+    prefill_weight: float = PREFILL_WEIGHT,
+) -> float:
+    """Work of a task in token-equivalents: what it may write plus the weighted cost of reading it.
+
+    Args:
+        prompt_chars: Length of the prompt.
+        max_tokens: Bound of the answer; 0 for none.
+        cached_tokens: Of the prompt, those that need not be read.
+        output_tokens: What is assumed of a task without a bound, or with a higher one.
+        prefill_weight: What reading a token takes, writing one being 1.
+    """
+    written = min(float(max_tokens), output_tokens) if max_tokens > 0 else output_tokens
+    return written + prefill_weight * max(0.0, prompt_chars / CHARS_PER_TOKEN - cached_tokens)
 
 
-def charge(worker: Worker, task: Task) -> None:
+def charge(worker: Worker, task: Task, work: float) -> None:
     """Enter a task into a worker's books; one task is never charged twice."""
     assert task.task_id not in worker.running, "a task is charged once per dispatch"
-    task.charge = predicted_work(task.prompt_chars, task.max_tokens)
+    task.charge = work
     task.worker_id = worker.worker_id
-    worker.running[task.task_id] = task.charge
-    worker.backlog += task.charge
+    worker.running[task.task_id] = work
+    worker.backlog += work
 
 
 def settle(worker: Worker, task: Task) -> None:

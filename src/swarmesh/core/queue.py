@@ -1,13 +1,15 @@
-"""Tasks that wait for a slot: per model, three bands, first come first served within a band.
+"""Tasks that wait for a slot: per model, three bands; in a band the keys take turns, and each key's tasks keep order.
 
-A task stands in the band that `Task.band` names; whoever changes it takes the task out before and puts it back.
+A task stands in the band that `Task.band` names; whoever changes it takes the task out before and puts it back. Tasks
+of a key at its limit stand there too, and are passed over.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 
+from swarmesh.core.events import StreamEnded
+from swarmesh.core.fairness import Holds, Running, Turns, expected_work, real_work
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId
 from swarmesh.core.task import Task
 
@@ -15,39 +17,92 @@ _BANDS = tuple(Priority)
 
 
 class BroodQueue:
-    """Who waits, for what, and on whose account. Every change is O(1); the bound per key is the swarm's to hold."""
+    """Who waits, for what, and on whose account. Every change is O(1) amortised.
 
-    def __init__(self) -> None:
-        self._bands: dict[ModelName, dict[Priority, OrderedDict[TaskId, Task]]] = {}
+    The bound per key is the swarm's to hold.
+
+    Args:
+        holds: Whether a task may not run now, however many slots are free; `look_again` says that this has changed.
+    """
+
+    def __init__(self, holds: Holds = lambda _task: False) -> None:
+        self._holds = holds
+        self._bands: dict[ModelName, dict[Priority, Turns]] = {}
         self._per_key: dict[KeyId, int] = {}
+        self._freed: dict[ModelName, None] = {}
+        self._paid: dict[TaskId, float] = {}
+        self._running: dict[tuple[ModelName, Priority], Running] = {}
         self._size = 0
+        self._serial = 0
 
     def push(self, task: Task) -> None:
-        """Put a task at the end of its band."""
-        self._band(task)[task.task_id] = task
+        """Put a task behind all others of its key and band."""
+        self._serial += 1
+        self._turns(task).push(task, self._serial)
         self._count(task.key_id, 1)
 
     def push_front(self, task: Task) -> None:
         """Put a task back at the head of its band: it has waited its turn already."""
-        band = self._band(task)
-        band[task.task_id] = task
-        band.move_to_end(task.task_id, last=False)
+        self._turns(task).push_front(task)
         self._count(task.key_id, 1)
 
     def remove(self, task: Task) -> bool:
         """Take a task out wherever it stands; False when it was not waiting."""
         bands = self._bands.get(task.model)
-        if bands is None or bands[task.band].pop(task.task_id, None) is None:
+        if bands is None or not bands[task.band].remove(task):
             return False
-        if not any(bands.values()):
+        if not any(len(turns) for turns in bands.values()):
             del self._bands[task.model]
         self._count(task.key_id, -1)
         return True
 
+    def ready(self, model: ModelName) -> Iterator[Task]:
+        """Tasks of a model that may run now, in the order they will be served if each costs what is expected.
+
+        Nothing is changed by looking; do not change the queue while iterating.
+        """
+        for turns in self._bands.get(model, {}).values():
+            yield from turns.ready()
+
     def waiting(self, model: ModelName) -> Iterator[Task]:
-        """Tasks of a model in the order they should be served; do not change the queue while iterating."""
-        for band in self._bands.get(model, {}).values():
-            yield from band.values()
+        """All tasks of a model, band by band; in each those that are `ready`, then those that may not run now."""
+        for turns in self._bands.get(model, {}).values():
+            yield from turns.ready()
+            yield from turns.held()
+
+    def take(self, task: Task) -> None:
+        """A task starts, whether it waited or not, and its key pays; one that goes on after a break was paid for."""
+        if task.task_id not in self._paid:
+            work = self._paid[task.task_id] = expected_work(task)
+            self._pay(task, work)
+            self._running_at(task.model, task.priority).add(task.key_id, work)
+        self.remove(task)
+
+    def settle(self, task: Task, event: StreamEnded | None = None) -> None:
+        """A task is over; with the event that says what it has cost, its key's account is put right."""
+        paid = self._paid.pop(task.task_id, None)
+        if paid is None:
+            return
+        work = None if event is None else real_work(task, event)
+        if work is not None:
+            self._pay(task, work - paid)
+        self._running_at(task.model, task.priority).remove(task.key_id, paid)
+
+    def left_of(self, task: Task) -> float | None:
+        """What is left of the turn of a waiting task's key; see `swarmesh.core.fairness.Turns.left_of`."""
+        bands = self._bands.get(task.model)
+        return None if bands is None else bands[task.band].left_of(task.key_id)
+
+    def look_again(self, key_id: KeyId) -> None:
+        """What holds the tasks of a key may have changed."""
+        for model, bands in self._bands.items():
+            # Not any(): each band has to look.
+            if sum(turns.look_again(key_id) for turns in bands.values()):
+                self._freed[model] = None
+
+    def take_freed(self) -> ModelName | None:
+        """A model of which tasks may run that were held before, each told once; None when there is no other."""
+        return self._freed.popitem()[0] if self._freed else None
 
     def has(self, model: ModelName) -> bool:
         """Whether anything waits for this model."""
@@ -60,21 +115,31 @@ class BroodQueue:
     def depths(self) -> dict[tuple[ModelName, Priority], int]:
         """How many tasks wait, by model and band; empty bands are left out."""
         return {
-            (model, priority): len(band)
+            (model, priority): len(turns)
             for model, bands in self._bands.items()
-            for priority, band in bands.items()
-            if band
+            for priority, turns in bands.items()
+            if len(turns)
         }
 
     def __len__(self) -> int:
         """How many tasks wait in all."""
         return self._size
 
-    def _band(self, task: Task) -> OrderedDict[TaskId, Task]:
+    def _turns(self, task: Task) -> Turns:
         bands = self._bands.get(task.model)
         if bands is None:
-            bands = self._bands[task.model] = {band: OrderedDict() for band in _BANDS}
+            bands = {band: Turns(self._holds, self._running_at(task.model, band)) for band in _BANDS}
+            self._bands[task.model] = bands
         return bands[task.band]
+
+    def _running_at(self, model: ModelName, band: Priority) -> Running:
+        return self._running.setdefault((model, band), Running())
+
+    def _pay(self, task: Task, work: float) -> None:
+        # Where it was submitted to: its band may have changed since.
+        turns = self._bands.get(task.model, {}).get(task.priority)
+        if turns is not None and len(turns):
+            turns.pay(task.key_id, work)
 
     def _count(self, key_id: KeyId, change: int) -> None:
         self._size += change

@@ -6,6 +6,8 @@ from typing import Final
 
 from swarmesh.core.errors import (
     InternalError,
+    KeyConcurrencyError,
+    KeyTokensError,
     ModelNotFoundError,
     NoExperiencedRustbeesError,
     NoRustbeesAvailableError,
@@ -58,6 +60,21 @@ def queue_full(waiting: int) -> SwarmeshError:
     """The key has its share of the queue."""
     return QueueFullError(
         f"{waiting} tasks of this key wait already, the most one key may have", retry_after_s=RETRY_AFTER_S
+    )
+
+
+def key_concurrency(taken: int, concurrency: int, retry_after_s: int) -> SwarmeshError:
+    """The key has its share of tasks at once."""
+    return KeyConcurrencyError(
+        f"{taken} tasks of this key are under way, and it may have {concurrency} at once", retry_after_s=retry_after_s
+    )
+
+
+def key_tokens(expected: int, left: int, per_minute: int, retry_after_s: int) -> SwarmeshError:
+    """The key has its share of tokens for now."""
+    return KeyTokensError(
+        f"this key may use {per_minute} tokens per minute and has {left} left, and this task may take {expected}",
+        retry_after_s=retry_after_s,
     )
 
 

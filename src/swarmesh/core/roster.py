@@ -81,6 +81,7 @@ class Roster:
             worker.lease_age_ms = 0
             worker.held = False
             worker.status = following(worker.status, WorkerFact.REPORTED_STARTING)
+            self._fleet.note(worker)
 
     def spawn_failed(self, event: SpawnFailed, out: list[Command]) -> None:
         """Free what was promised and say so; whoever waits for the worker sees it disappear."""
@@ -108,13 +109,16 @@ class Roster:
             pid=event.pid,
             engine_pid=event.engine_pid,
             last_waggle_ms=now_ms,
+            proximity=event.proximity,
         )
         if known is not None:
             worker.status, worker.stop_at_ms = known.status, known.stop_at_ms
             worker.stop_asked_ms, worker.last_chosen = known.stop_asked_ms, known.last_chosen
             worker.silent = known.silent
+            worker.trail = known.trail
             if known.model == worker.model:
                 worker.running, worker.backlog = known.running, known.backlog
+                worker.pace, worker.read_until_ms = known.pace, known.read_until_ms
                 worker.probation, worker.crash = known.probation, known.crash
             else:
                 words = f"{known.worker_id} serves {worker.model} now"
@@ -136,6 +140,7 @@ class Roster:
         worker.engine_pid = event.engine_pid
         worker.backend = event.backend or worker.backend
         worker.slots = event.slots
+        worker.reported = True
         self._reported(worker, now_ms, out, ready=event.ready)
 
     def alarmed(self, event: WorkerAlarmed, out: list[Command]) -> None:
@@ -152,6 +157,7 @@ class Roster:
         if worker is None or worker.silent:
             return
         worker.silent = True
+        self._fleet.note(worker)
         if worker.status is WorkerStatus.DEAD or now_ms < self._amnesty_until_ms:
             return
         # Not that it is a suspect: streams that broke came over the same network as the silence.
@@ -168,6 +174,7 @@ class Roster:
         worker = self._fleet.get(event.worker_id)
         if worker is not None and worker.silent:
             worker.silent = False
+            self._fleet.note(worker)
             self._dispatcher.serve(worker.model, now_ms, out)
 
     def stop_requested(self, event: WorkerStopRequested, now_ms: int, out: list[Command]) -> None:
@@ -179,6 +186,7 @@ class Roster:
             worker.status = following(worker.status, WorkerFact.DRAIN_REQUESTED)
         worker.returning = False
         worker.stop_asked_ms = 0
+        self._fleet.note(worker)
         # A second request may shorten the grace, never lengthen it.
         until_ms = max(1, now_ms + event.grace_ms)
         worker.stop_at_ms = min(worker.stop_at_ms, until_ms) if worker.stop_at_ms else until_ms
@@ -233,14 +241,18 @@ class Roster:
                 self._bury(worker, fact, "lease_expired", words, out)
                 return
             self._hold(worker, words, out)
-        worker.status = following(worker.status, WorkerFact.SUSPECTED)
+        self._suspect(worker)
 
     def _hold(self, worker: Worker, words: str, out: list[Command]) -> None:
         if not worker.held:
             worker.held = True
             words = f"{words}; not declared dead: so many fell silent at once that it may be this queennode's network"
             out.append(RaiseAlarm(worker.worker_id, "eviction_held", words))
+        self._suspect(worker)
+
+    def _suspect(self, worker: Worker) -> None:
         worker.status = following(worker.status, WorkerFact.SUSPECTED)
+        self._fleet.note(worker)
 
     def _reported(self, worker: Worker, now_ms: int, out: list[Command], *, ready: bool) -> None:
         fact = WorkerFact.REPORTED_READY if ready else WorkerFact.REPORTED_STARTING
@@ -251,6 +263,7 @@ class Roster:
             worker.status = following(worker.status, WorkerFact.DRAIN_REQUESTED)
         worker.interval_ms = REST_INTERVAL_MS if ready else STARTING_INTERVAL_MS
         worker.returning = worker.held = False
+        self._fleet.note(worker)
         if ready:
             self._memory.settled(worker.worker_id)
             self._dispatcher.serve(worker.model, now_ms, out)
@@ -258,4 +271,5 @@ class Roster:
     def _bury(self, worker: Worker, fact: WorkerFact, code: str, message: str, out: list[Command]) -> None:
         worker.status = following(worker.status, fact)
         worker.returning = False
+        self._fleet.note(worker)
         self._dispatcher.give_up_on(worker, code, message, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from swarmesh.core.commands import Command
@@ -11,6 +12,7 @@ from swarmesh.core.events import (
     HostDrainRequested,
     HostLost,
     HostProbed,
+    KeyLimited,
     SpawnFailed,
     SpawnProgressed,
     SpawnRequested,
@@ -30,8 +32,11 @@ from swarmesh.core.events import (
 )
 from swarmesh.core.fleet import Fleet
 from swarmesh.core.hosts import Hosts
+from swarmesh.core.ids import ModelName
 from swarmesh.core.memory import MemoryBooks
+from swarmesh.core.policies import PolicyName
 from swarmesh.core.roster import Roster
+from swarmesh.core.routing import NO_POLICIES, Router
 
 
 class Swarm:
@@ -42,16 +47,32 @@ class Swarm:
     Args:
         amnesty_until_ms: Until then no worker is declared dead for being silent: who has just woken has heard nobody.
         preemption: Whether tasks of high priority may take the slots of those of low priority.
+        policy: How workers are chosen for models that ``policies`` does not name.
+        seed: Of what little is left to chance; equal seeds and events give equal commands.
     """
 
     def __init__(
-        self, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY, amnesty_until_ms: int = 0, preemption: bool = True
+        self,
+        *,
+        queue_max_per_key: int = QUEUE_MAX_PER_KEY,
+        amnesty_until_ms: int = 0,
+        preemption: bool = True,
+        policy: PolicyName = PolicyName.SWARM,
+        policies: Mapping[ModelName, PolicyName] = NO_POLICIES,
+        seed: int = 0,
     ) -> None:
         self.fleet = Fleet()
         self.memory = MemoryBooks()
-        self.dispatcher = Dispatcher(self.fleet, queue_max_per_key=queue_max_per_key, preemption=preemption)
+        self.router = Router(self.fleet, policy=policy, policies=policies, seed=seed)
+        self.dispatcher = Dispatcher(
+            self.fleet, self.router, queue_max_per_key=queue_max_per_key, preemption=preemption
+        )
         self.roster = Roster(self.fleet, self.memory, self.dispatcher, amnesty_until_ms=amnesty_until_ms)
         self.hosts = Hosts(self.fleet, self.roster, self.dispatcher)
+
+    def set_policy(self, model: ModelName | None, policy: PolicyName) -> None:
+        """Choose workers by another rule from now on: for one model, or for all that have none of their own."""
+        self.router.set_policy(model, policy)
 
     def handle(  # noqa: C901, PLR0912 - one case per kind of fact, one line each; splitting would hide the list
         self, event: Event, now_ms: int
@@ -98,6 +119,9 @@ class Swarm:
                 self.roster.spawn_progressed(event)
             case SpawnFailed():
                 self.roster.spawn_failed(event, out)
+            case KeyLimited():
+                self.dispatcher.limits.limited(event, now_ms)
             case _:
                 assert_never(event)
+        self.dispatcher.serve_freed(now_ms, out)
         return out

@@ -75,6 +75,12 @@ class Task:
         watched_to_end: Producing something does not clear it: it crashed an engine late before.
         tried: Workers that failed it, not picked again while there are others.
         barred: Those of them that would answer the same again, never picked again.
+        prefix: Hashes of the prompt's first blocks, each chained to the one before.
+        started_at_ms: Of its present attempt.
+        uncached_tokens: Of the prompt, what the worker is thought to have to read.
+        believed_blocks: Of ``prefix``, what the worker was thought to have read before.
+        crowd_ms: `Pace.crowd_ms` of the worker when it was given this task.
+        reads_at_once: The worker had no other prompt to read when it was given this one.
         charge: Predicted work in token-equivalents on the ledger of ``worker_id``.
         serial: Rises with every dispatch of any task; the highest is the newest.
         engine_pid: The engine it was dispatched to, as the worker had reported it.
@@ -108,6 +114,12 @@ class Task:
     preempted_at_ms: int = 0
     tried: set[WorkerId] = field(default_factory=set)
     barred: set[WorkerId] = field(default_factory=set)
+    prefix: tuple[int, ...] = ()
+    started_at_ms: int = 0
+    uncached_tokens: float = 0.0
+    believed_blocks: int = 0
+    reads_at_once: bool = False
+    crowd_ms: int = 0
 
     @property
     def on_probation(self) -> bool:

@@ -13,6 +13,7 @@ from swarmesh.net.address import Address
 from swarmesh.wire.flow import ExecuteRequest, Usage
 from swarmesh.wire.http1 import Headers
 from swarmesh.wire.spec import Backend
+from swarmesh.wire.token_counts import UNKNOWN, TokenCounts
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -42,10 +43,20 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The answer is whole; ``finish_reason`` is ``stop`` or ``length``."""
+    """The answer is whole; ``finish_reason`` is ``stop`` or ``length``.
+
+    Attributes:
+        cached_tokens: Of the prompt, those it did not have to read again; -1 when it does not know.
+    """
 
     finish_reason: str
     usage: Usage
+    cached_tokens: int = UNKNOWN
+
+    @property
+    def counts(self) -> TokenCounts:
+        """What the queen is told beside the answer."""
+        return TokenCounts(self.usage.prompt_tokens, self.cached_tokens, self.usage.completion_tokens)
 
 
 EngineEvent = Token | Done

@@ -10,6 +10,7 @@ from swarmesh.engines.errors import TaskFailedError
 from swarmesh.wire.errors import ErrorBody, error_body
 from swarmesh.wire.flow import DoneData, ErrorData, TokenData
 from swarmesh.wire.sse import SseEvent, render
+from swarmesh.wire.token_counts import UNKNOWN
 
 TASKS_FAULT: str = TaskRefusedError.type
 """The error type that says: sending this again elsewhere will not help."""
@@ -19,7 +20,7 @@ def render_event(event: EngineEvent, seq: int | None, job_id: str) -> bytes:
     """An event's bytes. Raises TypeError when a token's value has no JSON form."""
     if isinstance(event, Done):
         data = msgspec.json.encode(DoneData(job_id, event.finish_reason, event.usage))
-        return render(SseEvent(data, "done", seq))
+        return render(SseEvent(data, "done", seq, counts=event.counts))
     token = TokenData(event.text, event.media_type, event.base64, event.value)
     return render(SseEvent(msgspec.json.encode(token), "token", seq, event.token_ids))
 
@@ -42,7 +43,8 @@ def read_event(event: SseEvent) -> EngineEvent:
                 return Token(token.text, event.token_ids, token.media_type, token.base64, token.value)
             case "done":
                 done = msgspec.json.decode(event.data, type=DoneData)
-                return Done(done.finish_reason, done.usage)
+                cached = event.counts.cached if event.counts is not None else UNKNOWN
+                return Done(done.finish_reason, done.usage, cached)
             case "error":
                 raise error_of(msgspec.json.decode(event.data, type=ErrorData).error)
             case _:

@@ -2,13 +2,14 @@
 
 The text is a pure function of the conversation (and of the seed, where a temperature asks for chance). A conversation
 that ends with the beginning of the assistant's own answer is continued from there, token for token; so is an answer
-that another fake engine has begun.
+that another fake engine has begun. Only what it says of its cache depends on what it was asked before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final
 
@@ -87,6 +88,7 @@ class FakeRunner:
         self._slots = slots
         self._context_tokens = context_tokens
         self._crash = crash
+        self._cache: deque[list[str]] = deque(maxlen=slots)
 
     @property
     def slots(self) -> int:
@@ -97,7 +99,7 @@ class FakeRunner:
         """See `TaskRunner`."""
         task = task_of(request)
         conversation, prefix = _conversation(task)
-        read = self._read(conversation, prefix)
+        read, cached = self._read(conversation, prefix)
         length = self._settings.tokens or TOKENS_MIN + draw(conversation) % TOKENS_SPAN
         left = _after(fake_tokens(conversation, length), prefix)
         room = self._context_tokens - read
@@ -107,7 +109,7 @@ class FakeRunner:
         async for piece in self._write(pieces, shown, conversation):
             yield piece
         whole = stopped or len(kept) == len(left)
-        yield Done("stop" if whole else "length", Usage(read, len(pieces), read + len(pieces)))
+        yield Done("stop" if whole else "length", Usage(read, len(pieces), read + len(pieces)), cached)
 
     def choice(self, request: TextRequest, index: int) -> AsyncGenerator[Piece, None] | None:
         """See `TaskRunner`.
@@ -124,7 +126,7 @@ class FakeRunner:
 
     async def _shaped(self, request: TextRequest, index: int) -> AsyncGenerator[Piece, None]:
         conversation, prefix = _conversation(task_of(_task(request, index)))
-        read = self._read(conversation, prefix)
+        read, cached = self._read(conversation, prefix)
         pieces: Sequence[Token | ToolDelta]
         if request.tools and request.tool_choice != "none":
             pieces, reason = call_pieces(request.tools[0], conversation), "tool_calls"
@@ -133,13 +135,16 @@ class FakeRunner:
             pieces, reason = json_pieces(schema, conversation), "stop"
         async for piece in self._write(pieces, 0, conversation):
             yield piece
-        yield Done(reason, Usage(read, len(pieces), read + len(pieces)))
+        yield Done(reason, Usage(read, len(pieces), read + len(pieces)), cached)
 
-    def _read(self, conversation: str, prefix: str) -> int:
-        prompt_tokens = len(f"{conversation} {prefix}".split())
-        if prompt_tokens >= self._context_tokens:
-            raise TaskRefusedError(f"the task has {prompt_tokens} tokens, the context {self._context_tokens}")
-        return prompt_tokens
+    def _read(self, conversation: str, prefix: str) -> tuple[int, int]:
+        # How many tokens the prompt has, and how many of them are in the cache: that of the last prompts, one a slot.
+        words = f"{conversation} {prefix}".split()
+        if len(words) >= self._context_tokens:
+            raise TaskRefusedError(f"the task has {len(words)} tokens, the context {self._context_tokens}")
+        cached = max((_common(words, known) for known in self._cache), default=0)
+        self._cache.append(words)
+        return len(words), cached
 
     async def _write(
         self, pieces: Sequence[Token | ToolDelta], shown: int, conversation: str
@@ -151,6 +156,11 @@ class FakeRunner:
             yield pieces[index]
             if self._settings.tokens_per_s:
                 await asyncio.sleep(1 / self._settings.tokens_per_s)
+
+
+def _common(words: list[str], known: list[str]) -> int:
+    pairs = enumerate(zip(words, known, strict=False))
+    return next((index for index, (mine, its) in pairs if mine != its), min(len(words), len(known)))
 
 
 def _task(request: TextRequest, index: int) -> ExecuteRequest:

@@ -10,6 +10,7 @@ from swarmesh.core.errors import EngineError
 from swarmesh.engines.engine import Done, EngineEvent, Token
 from swarmesh.engines.openai_dialect import Lookup
 from swarmesh.wire.flow import Usage
+from swarmesh.wire.token_counts import UNKNOWN
 
 
 class IdSource(Protocol):
@@ -58,6 +59,10 @@ class _Complaint(msgspec.Struct, frozen=True):
     message: str
 
 
+class _Timings(msgspec.Struct, frozen=True):
+    cache_n: int = UNKNOWN
+
+
 class _Chunk(msgspec.Struct, frozen=True):
     content: str = ""
     tokens: tuple[int, ...] = ()
@@ -103,7 +108,14 @@ class LlamaAnswer:
     def _done(self, chunk: _Chunk) -> Done:
         read, written = chunk.tokens_evaluated - self._before, chunk.tokens_predicted + self._before
         reason = "length" if chunk.stop_type == "limit" else "stop"
-        return LlamaDone(reason, Usage(read, written, read + written), chunk.timings)
+        cached = _cached_tokens(chunk.timings, read)
+        return LlamaDone(reason, Usage(read, written, read + written), cached, timings=chunk.timings)
+
+
+def _cached_tokens(timings: msgspec.Raw, read: int) -> int:
+    # Of what was in the cache, the part of the answer that another engine wrote is no prompt.
+    told = msgspec.json.decode(timings, type=_Timings | None) if bytes(timings) else None
+    return min(told.cache_n, read) if told is not None else UNKNOWN
 
 
 def _read_chunk(data: bytes) -> _Chunk:

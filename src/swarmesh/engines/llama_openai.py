@@ -95,7 +95,7 @@ class LlamaDialect:
                     yield SseEvent(shape.text(event.text), token_ids=event.token_ids)
                 else:
                     for data in shape.closing(event):
-                        yield SseEvent(data)
+                        yield SseEvent(data, counts=event.counts if data == DONE_MARK else None)
 
     async def _prompt(self, fields: dict[str, Any], *, chat: bool) -> Prompt:
         if chat:

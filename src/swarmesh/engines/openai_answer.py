@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from swarmesh.engines.engine import Done, Token
-from swarmesh.engines.openai_text import Piece, TextFormat, usage_of
+from swarmesh.engines.openai_text import Piece, TextFormat, counts_of
 from swarmesh.wire.sse import DONE_MARK, SseEvent, render
 
 Choices = list[AsyncGenerator[Piece, None]]
@@ -18,7 +18,7 @@ Choices = list[AsyncGenerator[Piece, None]]
 async def stream(choices: Choices, shape: TextFormat) -> AsyncGenerator[bytes, None]:
     """The answer as events, one or more at a time; the last finish reason and all behind it come together.
 
-    The choices take turns. A single one tells its token ids.
+    The choices take turns. A single one tells its token ids, and the end mark the tokens of all.
     """
     opened = False
     ends: list[Done] = []
@@ -33,8 +33,9 @@ async def stream(choices: Choices, shape: TextFormat) -> AsyncGenerator[bytes, N
             ends.append(piece)
             finish = b"".join([*opening, _event(shape.finish(index, piece))])
             if len(ends) == len(choices):
-                closing = [_event(chunk) for chunk in shape.closing(usage_of(ends))]
-                finish = b"".join([finish, *closing, render(SseEvent(DONE_MARK))])
+                counts = counts_of(ends)
+                closing = [_event(chunk) for chunk in shape.closing(counts)]
+                finish = b"".join([finish, *closing, render(SseEvent(DONE_MARK, counts=counts))])
             yield finish
 
 

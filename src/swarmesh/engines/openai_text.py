@@ -10,6 +10,7 @@ from swarmesh.core.errors import BadInputError
 from swarmesh.engines.engine import Done, Token
 from swarmesh.wire.flow import ExecuteRequest, MaxTokens, Message, StopList, StopText, Temperature, Usage
 from swarmesh.wire.resume import FIELD, Resume
+from swarmesh.wire.token_counts import UNKNOWN, TokenCounts
 
 MODELS_TARGET: Final = b"/v1/models"
 
@@ -105,12 +106,12 @@ class TextFormat:
         """The last chunk of a choice."""
         return self._streamed(index, {} if self._chat else "", done.finish_reason)
 
-    def closing(self, usage: Usage) -> list[dict[str, Any]]:
+    def closing(self, counts: TokenCounts) -> list[dict[str, Any]]:
         """Chunks after those of all choices; one with the usage when it was asked for."""
         options = self._request.stream_options
         if options is None or not options.include_usage:
             return []
-        return [{**self._chunk, "choices": [], "usage": msgspec.to_builtins(usage)}]
+        return [{**self._chunk, "choices": [], "usage": _usage(counts)}]
 
     def answer(self, choices: list[list[Piece]]) -> dict[str, Any]:
         """The whole answer at once, from all pieces of each choice."""
@@ -118,7 +119,7 @@ class TextFormat:
         return {
             **self._whole,
             "choices": [self._choice(index, pieces) for index, pieces in enumerate(choices)],
-            "usage": msgspec.to_builtins(usage_of(ends)),
+            "usage": _usage(counts_of(ends)),
         }
 
     def _choice(self, index: int, pieces: list[Piece]) -> dict[str, Any]:
@@ -153,11 +154,10 @@ def read_request(body: bytes, *, chat: bool) -> TextRequest:
     return msgspec.structs.replace(request, **{"prompt" if chat else "messages": None})
 
 
-def usage_of(ends: list[Done]) -> Usage:
-    """The usage of all choices together; they have one prompt."""
-    read = ends[0].usage.prompt_tokens
+def counts_of(ends: list[Done]) -> TokenCounts:
+    """The tokens of all choices together; they have one prompt, which the first of them reads."""
     written = sum(done.usage.completion_tokens for done in ends)
-    return Usage(read, written, read + written)
+    return TokenCounts(ends[0].usage.prompt_tokens, ends[0].cached_tokens, written)
 
 
 def shown_text(token: Token) -> str:
@@ -171,6 +171,11 @@ def models_answer(model: str, created_s: int) -> dict[str, Any]:
     """The answer to ``GET /v1/models``."""
     card = {"id": model, "object": "model", "created": created_s, "owned_by": "swarmesh"}
     return {"object": "list", "data": [card]}
+
+
+def _usage(counts: TokenCounts) -> dict[str, Any]:
+    usage = msgspec.to_builtins(Usage(counts.prompt, counts.completion, counts.prompt + counts.completion))
+    return usage if counts.cached == UNKNOWN else {**usage, "prompt_tokens_details": {"cached_tokens": counts.cached}}
 
 
 def _joined(deltas: list[dict[str, Any]]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from swarmesh.core.errors import InternalError, SwarmeshError
 from swarmesh.core.events import Event, StreamBroke
 from swarmesh.core.ids import Blame, TaskId
 from swarmesh.core.swarm import Swarm
+from swarmesh.queen.decision_book import DecisionBook
 from swarmesh.queen.links import Links, WorkerLink
 
 log = structlog.get_logger("driver")
@@ -73,11 +74,16 @@ class Effects(Protocol):
 
 
 class Driver:
-    """Owns the core. Everything runs on the event loop's thread; `post` may be called from within a command."""
+    """Owns the core. Everything runs on the event loop's thread; `post` may be called from within a command.
+
+    Attributes:
+        book: What was decided about tasks, and what became of it.
+    """
 
     def __init__(self, swarm: Swarm, links: Links) -> None:
         self.swarm = swarm
         self.links = links
+        self.book = DecisionBook()
         self.effects: Effects | None = None
         self._runners: dict[TaskId, Runner] = {}
         self._events: deque[Event] = deque()
@@ -100,7 +106,10 @@ class Driver:
         self._draining = True
         try:
             while self._events:
-                for command in self.swarm.handle(self._events.popleft(), now_ms()):
+                event = self._events.popleft()
+                if isinstance(event, StreamBroke):
+                    self.book.broke(event)
+                for command in self.swarm.handle(event, now_ms()):
                     self._do(command)
         finally:
             self._draining = False
@@ -119,15 +128,18 @@ class Driver:
             case StartStream():
                 self._start(command)
             case CancelStream():
+                self.book.took_back(command)
                 if (runner := self._runners.pop(command.task_id, None)) is not None:
                     runner.stop()
             case PreemptStream():
+                self.book.took_back(command)
                 if (runner := self._runners.get(command.task_id)) is not None:
                     runner.preempt()
             case BreakStream():
                 if (runner := self._runners.get(command.task_id)) is not None:
                     runner.break_off(command)
             case FailTask():
+                self.book.failed(command)
                 if (runner := self._runners.pop(command.task_id, None)) is not None:
                     runner.fail(command.error)
             case _:
@@ -153,6 +165,7 @@ class Driver:
                 assert_never(command)
 
     def _start(self, command: StartStream) -> None:
+        self.book.started(command)
         runner = self._runners.get(command.task_id)
         link = self.links.get(command.worker_id)
         if runner is None:

@@ -11,10 +11,11 @@ import msgspec
 
 from swarmesh.core.commands import BreakStream, StartStream
 from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError, TaskRefusedError
-from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed
+from swarmesh.core.events import StreamBroke, StreamProgressed
 from swarmesh.core.ids import Blame
-from swarmesh.core.routing import POLICY_RETURN, Decision
+from swarmesh.core.routing import POLICY_RETURN
 from swarmesh.net.upstream import UpstreamCall
+from swarmesh.queen.answer_report import AnswerReport
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.flow import JSON_TYPE, Flow
 from swarmesh.queen.links import EXECUTE_TARGET, Dialect, WorkerLink
@@ -26,6 +27,7 @@ from swarmesh.wire.flow import DoneData, ErrorData, ExecuteRequest, Submission, 
 from swarmesh.wire.http1 import Framer, ResponseHead
 from swarmesh.wire.resume import Resume
 from swarmesh.wire.sse import SseEvent, SseReader
+from swarmesh.wire.token_counts import UNKNOWN, TokenCounts
 
 GONE: Final = frozenset({404, 409})
 """What an agent answers that has not, or no longer, what it is asked to go on with."""
@@ -37,9 +39,6 @@ _error_decoder = msgspec.json.Decoder(ErrorData)
 
 class FlowKeeper(Protocol):
     """Who keeps what a run brings (`swarmesh.queen.flows.Flows`)."""
-
-    def decided(self, flow: Flow, decision: Decision) -> None:
-        """Where it goes, and why."""
 
     def when_recorded(self, flow: Flow, go_on: Callable[[], None]) -> None:
         """Call back once the attempt that was just decided is counted on disk."""
@@ -77,6 +76,7 @@ class FlowRun:
         self._call: UpstreamCall | None = None
         self._framer: Framer | None = None
         self._reader = SseReader()
+        self._report = AnswerReport()
         self._foreign: OpenAiStream | None = None
         self._refusal: Refusal | None = None
 
@@ -84,7 +84,6 @@ class FlowRun:
 
     def start(self, command: StartStream, link: WorkerLink) -> None:
         """See `swarmesh.queen.driver.Runner`."""
-        self._keeper.decided(self._flow, command.decision)
         self._command = command
         self._link = link
         self._attempt = command.attempt
@@ -192,6 +191,7 @@ class FlowRun:
 
     def _listen(self) -> None:
         self._reader = SseReader()
+        self._report = AnswerReport()
         self._refusal = None
         self._foreign = None
         self._quiet_ticks = 0
@@ -215,7 +215,7 @@ class FlowRun:
         if event.name == "token":
             self._produced(event)
         elif event.name == "done":
-            self._done(_done_decoder.decode(event.data))
+            self._done(_done_decoder.decode(event.data), event.counts)
         elif event.name == "error":
             error = _error_decoder.decode(event.data).error
             is_tasks = error.type == "invalid_request_error" or error.code == ResumeDivergedError.code
@@ -228,18 +228,23 @@ class FlowRun:
                 return
             if event.seq > seq:
                 raise EngineError(f"event {event.seq} came where {seq} was due")
+        self._report.produced()
         self._keeper.produced(self._flow, _row(event, seq=seq))
         if self._watched_events:
             self._watched_events -= 1
             if not self._watched_events:
                 self._driver.post(StreamProgressed(self._flow.task_id, self._attempt))
 
-    def _done(self, done: DoneData) -> None:
+    def _done(self, done: DoneData, counts: TokenCounts | None) -> None:
         # The worker may take its time to close the stream; the answer is whole all the same.
         self._call = self._command = None
         self._driver.forget(self._flow.task_id)
         self._keeper.ended(self._flow, done)
-        self._driver.post(StreamEnded(self._flow.task_id, self._attempt, done.usage.completion_tokens))
+        usage, cached = done.usage, counts.cached if counts is not None else UNKNOWN
+        self._report.counts = TokenCounts(usage.prompt_tokens, cached, usage.completion_tokens)
+        report = self._report.ended(self._flow.task_id, self._attempt)
+        self._driver.book.ended(report)
+        self._driver.post(report)
 
     def _refused(self, refusal: Refusal) -> None:
         if refusal.is_workers_fault:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -17,7 +16,6 @@ from swarmesh.core.commands import RecordTask
 from swarmesh.core.errors import InvalidValueError, NotFoundError, SwarmeshError
 from swarmesh.core.events import TaskCancelled, TaskSubmitted
 from swarmesh.core.ids import KeyId, ModelName, TaskId
-from swarmesh.core.routing import Decision
 from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
@@ -33,8 +31,6 @@ from swarmesh.wire.flow import DoneData, FlowView, Submission, TokensView
 from swarmesh.wire.http1 import Headers
 
 PING_INTERVAL_S: Final = 5.0
-DECISIONS_MAX: Final = 1_000
-"""Decisions that can still be explained."""
 DAY_MS: Final = 86_400_000
 IDEMPOTENCY_KEY_MAX: Final = 256
 
@@ -53,7 +49,6 @@ class Flows:
         self._flows: dict[TaskId, Flow] = {}
         self._runs: dict[TaskId, FlowRun] = {}
         self._done: dict[TaskId, DoneData] = {}
-        self._decisions: OrderedDict[TaskId, Decision] = OrderedDict()
         self._loop = asyncio.get_running_loop()
         self._ping_timer = self._loop.call_later(PING_INTERVAL_S, self._ping)
 
@@ -172,7 +167,7 @@ class Flows:
         Raises:
             NotFoundError: There is no such task.
         """
-        return flow_view(await self.record(task_id), self._decisions.get(task_id))
+        return flow_view(await self.record(task_id), self._driver.book.latest(task_id))
 
     async def tokens(self, task_id: TaskId) -> TokensView:
         """What a task produced so far.
@@ -188,7 +183,7 @@ class Flows:
     async def recent(self, statuses: list[str], limit: int) -> list[FlowView]:
         """The newest tasks."""
         records = await self._store.tasks(statuses=statuses, limit=limit)
-        return [flow_view(record, self._decisions.get(record.task_id)) for record in records]
+        return [flow_view(record, self._driver.book.latest(record.task_id)) for record in records]
 
     async def cancel(self, task_id: TaskId) -> FlowView:
         """End a task; one that is over stays as it is.
@@ -241,12 +236,6 @@ class Flows:
             self._saver.patch(record.task_id, _running_patch(record))
 
     # FlowKeeper
-
-    def decided(self, flow: Flow, decision: Decision) -> None:
-        """See `swarmesh.queen.flow_run.FlowKeeper`."""
-        self._decisions[flow.task_id] = decision
-        while len(self._decisions) > DECISIONS_MAX:
-            self._decisions.popitem(last=False)
 
     def when_recorded(self, flow: Flow, go_on: Callable[[], None]) -> None:
         """See `swarmesh.queen.flow_run.FlowKeeper`."""
@@ -343,6 +332,7 @@ def _event(record: TaskRecord, submission: Submission, *, model_known: bool, acc
         model_known=model_known,
         resumable=True,
         fingerprint=hash((record.modelcell, record.request)),
+        prefix=submission.prefix(),
         accepted=accepted,
         attempts=record.attempts,
         kills=record.kills,

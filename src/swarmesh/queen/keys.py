@@ -77,11 +77,26 @@ class KeyRing:
     """
 
     def __init__(self, records: Iterable[KeyRecord], worker_secret: bytes) -> None:
-        self._by_hash = {
-            record.sha256: (record.sha256, Identity(KeyId(record.key_id), Role(record.role))) for record in records
-        }
+        self._records: dict[KeyId, KeyRecord] = {}
+        self._by_hash: dict[bytes, tuple[bytes, Identity]] = {}
+        for record in records:
+            self.add(record)
         self._worker_secret = worker_secret
         self._host_secrets: dict[str, bytes] = {LOCAL_HOST: worker_secret}
+
+    def records(self) -> list[KeyRecord]:
+        """The keys that open the door now, workers' left out."""
+        return list(self._records.values())
+
+    def add(self, record: KeyRecord) -> None:
+        """Let whoever shows this key in, from now on."""
+        self._records[record.key_id] = record
+        self._by_hash[record.sha256] = record.sha256, Identity(record.key_id, Role(record.role))
+
+    def remove(self, record: KeyRecord) -> None:
+        """Let them in no more."""
+        self._records.pop(record.key_id, None)
+        self._by_hash.pop(record.sha256, None)
 
     def add_host(self, host: str, added_at_ms: int) -> bytes:
         """Let the workers of another host in; the secret that their keys are made from."""

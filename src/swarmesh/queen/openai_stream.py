@@ -9,6 +9,7 @@ from swarmesh.core.errors import ResumeDivergedError, TaskRefusedError
 from swarmesh.wire.errors import ErrorBody
 from swarmesh.wire.flow import DoneData, ErrorData, Submission, TokenData, Usage
 from swarmesh.wire.sse import DONE_MARK, SseEvent
+from swarmesh.wire.token_counts import UNKNOWN, TokenCounts
 
 
 class _Delta(msgspec.Struct, frozen=True):
@@ -24,9 +25,17 @@ class _UpstreamError(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class _PromptDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int | None = None
+
+
+class _Usage(Usage, frozen=True):
+    prompt_tokens_details: _PromptDetails | None = None
+
+
 class _Chunk(msgspec.Struct, frozen=True):
     choices: list[_Choice] = []
-    usage: Usage | None = None
+    usage: _Usage | None = None
     error: _UpstreamError | None = None
 
 
@@ -71,7 +80,7 @@ class OpenAiStream:
         self._job_id = job_id
         self._shown = shown
         self._finish_reason: str | None = None
-        self._usage: Usage | None = None
+        self._usage: _Usage | None = None
         self._pieces = 0
 
     def translate(self, event: SseEvent) -> list[SseEvent]:
@@ -112,6 +121,10 @@ class OpenAiStream:
         """
         if self._shown:
             raise ResumeDivergedError("the server said less than was shown already")
-        usage = self._usage or Usage(0, self._pieces, self._pieces)
+        told = self._usage or _Usage(0, self._pieces, self._pieces)
+        usage = Usage(told.prompt_tokens, told.completion_tokens, told.total_tokens)
+        details = told.prompt_tokens_details
+        cached = details.cached_tokens if details is not None else None
+        counts = TokenCounts(told.prompt_tokens, UNKNOWN if cached is None else cached, told.completion_tokens)
         done = DoneData(self._job_id, self._finish_reason or "stop", usage)
-        return SseEvent(msgspec.json.encode(done), "done")
+        return SseEvent(msgspec.json.encode(done), "done", counts=counts)

@@ -8,6 +8,7 @@ import errno
 import gc
 import itertools
 import os
+import secrets
 import signal
 import time
 from typing import Final
@@ -22,7 +23,7 @@ from swarmesh.config.settings import QueenSettings, Settings
 from swarmesh.config.worker_key import worker_secret
 from swarmesh.core.errors import ConfigError, PortTakenError, SwarmeshError
 from swarmesh.core.events import Ticked
-from swarmesh.core.ids import LOCAL_HOST
+from swarmesh.core.ids import LOCAL_HOST, ModelName
 from swarmesh.core.swarm import Swarm
 from swarmesh.hosts.process_identity import boot_id
 from swarmesh.net.asgi import AsgiBridge
@@ -30,9 +31,12 @@ from swarmesh.net.server import HttpServer, Limits
 from swarmesh.queen.admin_key import load_keys
 from swarmesh.queen.api.app import control_app
 from swarmesh.queen.api.chaos import chaos_routes
+from swarmesh.queen.api.explain import explain_routes
 from swarmesh.queen.api.flows import flow_routes
 from swarmesh.queen.api.hosts import host_routes
+from swarmesh.queen.api.keys import key_routes
 from swarmesh.queen.api.models import model_routes
+from swarmesh.queen.api.policies import policy_routes
 from swarmesh.queen.api.route import Route
 from swarmesh.queen.api.rustbees import report_routes, rustbee_routes
 from swarmesh.queen.api.steps import StepAnswers
@@ -41,16 +45,19 @@ from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.control_links import ControlLinks
 from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.effects import QueenEffects
+from swarmesh.queen.explain import Explainer
 from swarmesh.queen.flow_routes import FlowRoutes
 from swarmesh.queen.flows import Flows
 from swarmesh.queen.foreign import ForeignServers
 from swarmesh.queen.front import Front
 from swarmesh.queen.host_keeper import HostKeeper
 from swarmesh.queen.hosts import Hosts
+from swarmesh.queen.key_keeper import KeyKeeper
 from swarmesh.queen.keys import KeyRing
 from swarmesh.queen.known_models import KnownModels
 from swarmesh.queen.links import Links
 from swarmesh.queen.model_files import ModelFilesService
+from swarmesh.queen.policies import Policies
 from swarmesh.queen.relay import Relay
 from swarmesh.queen.starts import Starts
 from swarmesh.queen.vigil import Vigil
@@ -61,6 +68,7 @@ from swarmesh.store.store import Store
 TICK_INTERVAL_S: Final = 1.0
 AMNESTY_MS: Final = 60_000
 """After a start: workers may take so long to be heard before silence is held against any."""
+SEED_BITS: Final = 31
 TICKS_BETWEEN_CLEARINGS: Final = 3600
 ADOPTION_WAIT_S: Final = 2.0
 """How long a start waits for hosts on which tasks were running; what ran there goes on elsewhere after that."""
@@ -80,9 +88,14 @@ class Queen:
             queue_max_per_key=settings.queennode.queue_max_per_key,
             amnesty_until_ms=now_ms() + AMNESTY_MS,
             preemption=settings.queennode.preemption,
+            policy=settings.routing.policy,
+            policies={ModelName(name): policy for name, policy in settings.routing.modelcells.items()},
+            seed=secrets.randbits(SEED_BITS),
         )
         self._driver = Driver(self._swarm, Links())
+        self._keys = KeyKeeper(self._driver, store, keys)
         self._models = KnownModels(self._swarm.fleet, home.root)
+        self._policies = Policies(self._swarm, self._models, settings.routing)
         self._vigil = Vigil()
         self._control = ControlLinks(self._driver, self._vigil)
         self._flows = Flows(self._driver, store, self._vigil, epoch=epoch)
@@ -169,10 +182,14 @@ class Queen:
             *host_routes(self._keeper, self._step_answers),
             *model_routes(self._model_files, self._step_answers),
             *chaos_routes(self._workers),
+            *key_routes(self._keys),
+            *policy_routes(self._policies),
+            *explain_routes(Explainer(self._driver)),
             *flow_routes(self._flows),
         ]
 
     async def _take_over(self) -> None:
+        self._keys.open()
         # Workers first: what ran goes on where it ran, if that is known by then.
         await self._workers.recall()
         await self._hosts.open()

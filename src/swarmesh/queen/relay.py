@@ -104,6 +104,7 @@ class Relay:
             model_known=known,
             resumable=request.streams(),
             fingerprint=request.fingerprint(),
+            prefix=request.prefix(),
         )
         answer = RelayedAnswer(self, self._driver, exchange, task_id, request)
         self.active += 1

@@ -10,11 +10,13 @@ from msgspec import UNSET
 
 from swarmesh.core.commands import BreakStream, StartStream
 from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError
-from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed, TaskCancelled
+from swarmesh.core.events import StreamBroke, StreamProgressed, TaskCancelled
 from swarmesh.core.ids import Blame, TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.upstream import UpstreamCall
+from swarmesh.queen.answer_report import OPENING_BYTES, AnswerReport
 from swarmesh.queen.continuation import DONE_EVENT, Continuation, is_all_shown
+from swarmesh.queen.decision_headers import decision_headers, decision_lines
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.framing import Passage, passage_for
 from swarmesh.queen.journal import Journal
@@ -22,14 +24,11 @@ from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.refusal import Refusal
 from swarmesh.queen.vigil import CLIENT_PING_TICKS, PROGRESS_EVENTS, SILENT_TICKS_MAX
 from swarmesh.wire.errors import envelope
-from swarmesh.wire.http1 import Headers, ResponseHead
+from swarmesh.wire.http1 import ResponseHead
 from swarmesh.wire.openai import EmbeddingRequest, OpenAiRequest
 from swarmesh.wire.sse import DONE_MARK, PING
 from swarmesh.wire.transcript import Replay, Transcript
 
-DECISION_HEADERS: Final = (b"x-swarmesh-rustbee", b"x-swarmesh-attempts", b"x-swarmesh-queue-ms")
-DECISION_LINES: Final = b"%s: %%s\r\n%s: %%d\r\n%s: %%d\r\n" % DECISION_HEADERS
-"""The same as one template: it is filled once per answer."""
 WHOLE_BYTES_MAX: Final = 1024 * 1024
 """An answer that is no stream is kept back up to this until it is whole, so that another worker can start it over."""
 BROKEN_MARK: Final = b": broken "
@@ -65,6 +64,7 @@ class RelayedAnswer:
         "_keeper",
         "_last",
         "_link",
+        "_opening",
         "_over",
         "_passage",
         "_paused",
@@ -74,6 +74,7 @@ class RelayedAnswer:
         "_quiet_ticks",
         "_refusal",
         "_replay",
+        "_report",
         "_request",
         "_task_id",
         "_through",
@@ -96,7 +97,7 @@ class RelayedAnswer:
         self._through: Through | None = None
         self._replay: Replay | None = None
         self._refusal: Refusal | None = None
-        self._pending = self._last = b""
+        self._pending = self._last = self._opening = b""
         self._attempt = 0
         self._queue_ms = 0
         self._quiet_ticks = self._unshown_ticks = 0
@@ -113,6 +114,7 @@ class RelayedAnswer:
         self._queue_ms = command.queue_ms
         self._link = link
         self._refusal = None
+        self._report = AnswerReport()
         self._last = b""
         self._quiet_ticks = 0
         self._watched_events = PROGRESS_EVENTS if command.watched else 0
@@ -151,7 +153,7 @@ class RelayedAnswer:
             if self._exchange.started:
                 self._end_with(error)
             else:
-                self._exchange.fail(error, self._decision_headers())
+                self._exchange.fail(error, decision_headers(*self._decision()))
         self._finished()
 
     # Sink
@@ -161,7 +163,7 @@ class RelayedAnswer:
         self._quiet_ticks = 0
         before, self._last = self._last, data
         try:
-            first = self._opened(head) if head is not None else b""
+            first = self._opened(head, data) if head is not None else b""
             if self._refusal is not None:
                 self._refused(self._refusal, data, ended=ended)
                 return
@@ -175,7 +177,11 @@ class RelayedAnswer:
         self._pass_on(first, passed, ended=ended)
         if ended:
             self._call = None
-            self._whole() if whole else self._ended_unmarked()
+            if whole:
+                self._report.whole(self._opening, before, data, is_stream=self._is_events())
+                self._whole()
+            else:
+                self._ended_unmarked()
 
     def broken(self, reason: str) -> None:
         """See `swarmesh.net.upstream.Sink`."""
@@ -198,15 +204,16 @@ class RelayedAnswer:
 
     # inside
 
-    def _opened(self, head: ResponseHead) -> bytes:
+    def _opened(self, head: ResponseHead, data: bytes) -> bytes:
         if head.status >= 400:
             self._refusal = Refusal(head)
             return b""
         if self._passage is not None:
             self._through = Continuation(head, self._passage, self._replay)
             return b""
+        self._opening = data[:OPENING_BYTES]
         self._through = self._passage = passage_for(head, self._exchange.request)
-        return self._passage.head(head, DECISION_LINES % self._decision())
+        return self._passage.head(head, decision_lines(*self._decision()))
 
     def _pass_on(self, first: bytes, passed: bytes, *, ended: bool) -> None:
         if passed:
@@ -214,6 +221,8 @@ class RelayedAnswer:
         if self._is_events():
             # One write for head and body: a system call each is most of what a request costs.
             self._exchange.write(first + passed)
+            if self._report.first_token_ms < 0:
+                self._report.passed(self._last)
             self._journal.append(passed)
             if self._watched_events and not ended:
                 self._note_progress(passed.count(b"data: "))
@@ -291,7 +300,9 @@ class RelayedAnswer:
     def _over_with_worker(self) -> None:
         self._driver.forget(self._task_id)
         self._finished()
-        self._driver.post(StreamEnded(self._task_id, self._attempt))
+        report = self._report.ended(self._task_id, self._attempt)
+        self._driver.book.ended(report, self._report.name)
+        self._driver.post(report)
 
     def _refused(self, refusal: Refusal, data: bytes, *, ended: bool) -> None:
         refusal.feed(data)
@@ -306,7 +317,7 @@ class RelayedAnswer:
             words = f"{self._worker_name()} answered {refusal.status}: {refusal.error().message}"
             self._report_broken(refusal.code, words, final=refusal.is_final)
             return
-        self._exchange.fail(refusal.error(), self._decision_headers())
+        self._exchange.fail(refusal.error(), decision_headers(*self._decision()))
         self._over_with_worker()
 
     def _unreadable(self, error: SwarmeshError) -> None:
@@ -382,11 +393,6 @@ class RelayedAnswer:
     def _worker_name(self) -> str:
         return self._link.worker_id if self._link is not None else "no rustbee"
 
-    def _decision(self) -> tuple[bytes, int, int]:
+    def _decision(self) -> tuple[bytes, int, int, bytes]:
         worker = self._link.id_header if self._link is not None else b""
-        return worker, self._attempt, self._queue_ms
-
-    def _decision_headers(self) -> Headers:
-        worker, attempts, queue_ms = self._decision()
-        values = (worker, b"%d" % attempts, b"%d" % queue_ms)
-        return list(zip(DECISION_HEADERS, values, strict=True))
+        return worker, self._attempt, self._queue_ms, self._task_id.encode()

@@ -10,7 +10,7 @@ from swarmesh.wire.spec import WorkerSpec
 from swarmesh.wire.waggle import Registration, Waggle
 
 
-def registered(registration: Registration, host: str, spec: WorkerSpec | None) -> WorkerRegistered:
+def registered(registration: Registration, host: str, spec: WorkerSpec | None, *, proximity: float) -> WorkerRegistered:
     """A worker introduces itself. Which host it is on, and how to get there, the queen knows better."""
     # Of another machine a path alone says nothing.
     place = registration.location.removeprefix("unix:")
@@ -28,6 +28,7 @@ def registered(registration: Registration, host: str, spec: WorkerSpec | None) -
         uptime_ms=int(registration.uptime_s * 1000),
         need_mib=spec.reserved_mib if spec is not None else 0,
         gpus=spec.reserved_gpus if spec is not None else (),
+        proximity=proximity,
     )
 
 

@@ -66,6 +66,13 @@ def check_books(swarm: Swarm, worker: Worker) -> None:
     check_probation(swarm, worker)
 
 
+def check_candidates(swarm: Swarm, worker: Worker) -> None:
+    """The router's books say of a worker what a fresh look does, or take one next: whoever changed it has said so."""
+    book = swarm.router.book_of(worker.model)
+    known = swarm.fleet.is_noted(worker) or (book is not None and book.is_current(worker))
+    demand(known, "the router has not heard of {}", worker)
+
+
 def check_probation(swarm: Swarm, worker: Worker) -> None:
     """At most one task of a worker may be one that crashes engines and has not shown yet that it does not."""
     tasks = swarm.dispatcher.tasks
@@ -83,14 +90,14 @@ def is_kept_from(task: Task, worker: Worker, but: Task | None = None) -> bool:
 
 
 def check_not_idle(swarm: Swarm, worker: Worker) -> None:
-    """No slot of a serving worker is free while a task waits that could run there.
+    """No slot of a serving worker is free while a task waits that could run there and whose key may have it run.
 
     Tasks that are kept from different sets of workers are promised a look for the first `LOOK_AHEAD_MAX` such sets.
     """
     if worker.status not in SERVING or worker.silent or not worker.slots_free:
         return
     sets: set[tuple[bool, frozenset[str]]] = set()
-    for task in swarm.dispatcher.queue.waiting(worker.model):
+    for task in swarm.dispatcher.queue.ready(worker.model):
         sets.add((task.on_probation, frozenset(task.tried)))
         choosy = bool(task.tried) or task.on_probation
         blocked = choosy and (is_kept_from(task, worker) or len(sets) > LOOK_AHEAD_MAX)
@@ -99,7 +106,7 @@ def check_not_idle(swarm: Swarm, worker: Worker) -> None:
 
 def check_nobody_gives_way(swarm: Swarm, model: ModelName) -> None:
     """No task of high priority is the next of its model while one runs that should have given way to it."""
-    task = next(swarm.dispatcher.queue.waiting(model), None)
+    task = next(swarm.dispatcher.queue.ready(model), None)
     if task is None or task.priority is not Priority.HIGH:
         return
     for worker in swarm.fleet.of_model(model).values():
@@ -118,6 +125,7 @@ def check_queue(swarm: Swarm, keys: Iterable[KeyId]) -> None:
     per_key = Counter(task.key_id for task in waiting)
     per_band = Counter((task.model, task.band) for task in waiting)
     queued = {task.task_id for task in swarm.dispatcher.tasks.values() if task.status in WAITING}
+    check_held(swarm, waiting)
     demand(len(queue) == len(waiting), "the queue counts {} tasks and holds {}", len(queue), len(waiting))
     demand(depths == dict(per_band), "the bands count {} and hold {}", depths, dict(per_band))
     demand({task.task_id for task in waiting} == queued, "queued tasks and the queue differ: {}", queued)
@@ -129,6 +137,25 @@ def check_queue(swarm: Swarm, keys: Iterable[KeyId]) -> None:
         demand(order == sorted(order), "bands of {} are served out of order", model)
 
 
+def check_held(swarm: Swarm, waiting: list[Task]) -> None:
+    """Who waits and is passed over waits for its key's limits, and is durable."""
+    limits, queue = swarm.dispatcher.limits, swarm.dispatcher.queue
+    models = dict.fromkeys(task.model for task in waiting)
+    ready = {task.task_id: task for model in models for task in queue.ready(model)}
+    for model in models:
+        first = next(queue.ready(model), None)
+        demand(first is None or not limits.holds(first), "{} is next while its key is at its limit", first)
+    held_keys = {task.key_id for task in waiting if limits.holds(task)}
+    for task in waiting:
+        passed = task.durable and task.key_id in held_keys
+        demand(passed or task.task_id in ready, "{} is passed over, and its key is at no limit", task.task_id)
+
+
+def may_have_been_held(swarm: Swarm, task: Task) -> bool:
+    """Whether a task that may run now may have been held by its key's limits when another one was started."""
+    return task.durable and swarm.dispatcher.limits.of(task.key_id).is_limited
+
+
 def check_order(swarm: Swarm, started: StartStream) -> None:
     """No task of a more urgent band waits for the slot that a less urgent one was just given."""
     tasks, worker = swarm.dispatcher.tasks, swarm.fleet.get(started.worker_id)
@@ -136,8 +163,8 @@ def check_order(swarm: Swarm, started: StartStream) -> None:
     if task is None or worker is None or started.decision.policy == POLICY_RETURN:
         return
     more_urgent = _BANDS[: _BANDS.index(task.band)]
-    for other in islice(swarm.dispatcher.queue.waiting(started.model), LOOK_AHEAD_MAX):
+    for other in islice(swarm.dispatcher.queue.ready(started.model), LOOK_AHEAD_MAX):
         if other.band not in more_urgent:
             return
-        kept = is_kept_from(other, worker, but=task)
+        kept = is_kept_from(other, worker, but=task) or may_have_been_held(swarm, other)
         demand(kept, "{} ({}) was started while {} waits: {}", task.task_id, task.band, other.task_id, started)

@@ -6,7 +6,9 @@ from typing import Final
 
 import msgspec
 
-from swarmesh.core.ids import Priority
+from swarmesh.core.events import KeyLimited
+from swarmesh.core.ids import KeyId, Priority
+from swarmesh.core.swarm import Swarm
 
 _SHARES: Final = {Priority.HIGH: 0.2, Priority.MEDIUM: 0.6, Priority.LOW: 0.2}
 _MACHINE_FAULTS: Final = {
@@ -31,6 +33,13 @@ _MACHINE_FAULTS: Final = {
 _QUEEN_FAULTS: Final = {"queen_crash": 6, "queen_pause": 2, "slow_disk": 2, "full_disk": 2, "clock_jump": 1, "split": 2}
 
 
+_KEY_LIMITS: Final = (
+    KeyLimited(KeyId("key-1"), tokens_per_minute=4_000),
+    KeyLimited(KeyId("key-2"), concurrency=2),
+    KeyLimited(KeyId("key-4"), concurrency=1, tokens_per_minute=10_000),
+)
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same in all worlds of one name; seeds make the rest.
 
@@ -47,6 +56,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         fault_every_ms: Mean time between two faults of one machine.
         queen_faults: Kinds of `swarmesh.sim.queen_faults` by weight.
         queen_fault_every_ms: Mean time between two of them; 0 for never.
+        key_limits: What some keys may have at once and in a minute.
         disk_lies: Acknowledged writes may vanish in a power failure, and tasks with them.
     """
 
@@ -64,7 +74,13 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     fault_every_ms: int = 300_000
     queen_faults: dict[str, int] = msgspec.field(default_factory=_QUEEN_FAULTS.copy)
     queen_fault_every_ms: int = 0
+    key_limits: tuple[KeyLimited, ...] = ()
     disk_lies: bool = False
+
+    def limit_keys(self, swarm: Swarm, now_ms: int) -> None:
+        """Tell a new core what keys may have."""
+        for limit in self.key_limits:
+            swarm.handle(limit, now_ms)
 
 
 OPEN: Final = ""
@@ -92,6 +108,7 @@ SETTINGS: Final[dict[str, Setting]] = {
         durable_share=0.7,
         poison_share=0.002,
         fault_every_ms=120_000,
+        key_limits=_KEY_LIMITS,
     ),
     "chaos": Setting(
         workers=20,
@@ -103,6 +120,7 @@ SETTINGS: Final[dict[str, Setting]] = {
         fault_every_ms=150_000,
         machine_faults={**_MACHINE_FAULTS, "segfault": 2},
         queen_fault_every_ms=60_000,
+        key_limits=_KEY_LIMITS,
     ),
     "unsynced": Setting(
         workers=6,

@@ -41,14 +41,17 @@ from swarmesh.sim.checkers import (
     SERVING,
     WAITING,
     check_books,
+    check_candidates,
     check_nobody_gives_way,
     check_not_idle,
     check_order,
     check_queue,
     demand,
     is_kept_from,
+    may_have_been_held,
 )
 from swarmesh.sim.deaths import Deaths
+from swarmesh.sim.fair_watch import FairWatch
 from swarmesh.sim.host_watch import HostWatch
 
 OVERDUE_SLACK_MS = 2_000
@@ -93,6 +96,7 @@ class Watch:
         self._swarm = swarm
         self._keys: set[KeyId] = set()
         self._hosts = HostWatch(swarm)
+        self._fair = FairWatch(swarm)
         self._ready: set[WorkerId] = set()
         self._reports: Counter[WorkerId] = Counter()
         self._deaths = Deaths(swarm, amnesty_until_ms)
@@ -130,10 +134,13 @@ class Watch:
             if worker is not None:
                 check_books(self._swarm, worker)
                 check_not_idle(self._swarm, worker)
+                check_candidates(self._swarm, worker)
         for model in self._models_of(touched):
             check_nobody_gives_way(self._swarm, model)
         if isinstance(event, TaskSubmitted):
             self._check_rightly_queued(event.task_id)
+            self._fair.submitted(event.task_id)
+        self._fair.forget_empty()
 
     def full(self) -> None:
         """Check every task, worker, queue and host.
@@ -151,6 +158,7 @@ class Watch:
         for worker in swarm.fleet:
             check_books(swarm, worker)
             check_not_idle(swarm, worker)
+            check_candidates(swarm, worker)
         for model in swarm.fleet.models():
             check_nobody_gives_way(swarm, model)
         check_queue(swarm, self._keys)
@@ -168,17 +176,19 @@ class Watch:
             demand(not worker.running, "{} still holds {}", worker.worker_id, list(worker.running))
 
     def order_kept(self, submitted: list[TaskId]) -> None:
-        """Check that tasks which never ran wait in this order, band by band.
+        """Check that tasks which never ran wait in this order, band by band and key by key: keys take turns.
 
         Raises:
             InvariantBrokenError: One was overtaken.
         """
         place = {task_id: number for number, task_id in enumerate(submitted)}
         for model in {task.model for task in self._swarm.dispatcher.tasks.values()}:
-            for band in Priority:
-                waiting = self._swarm.dispatcher.queue.waiting(model)
-                order = [place[task.task_id] for task in waiting if task.band is band and task.task_id in place]
-                demand(order == sorted(order), "{} tasks of {} wait in the order {}", band, model, order)
+            lines: dict[tuple[Priority, KeyId], list[int]] = {}
+            for task in self._swarm.dispatcher.queue.waiting(model):
+                if task.task_id in place:
+                    lines.setdefault((task.band, task.key_id), []).append(place[task.task_id])
+            for (band, key_id), order in lines.items():
+                demand(order == sorted(order), "{} tasks of {} of {} wait in the order {}", band, model, key_id, order)
 
     def _follow_event(self, event: Event) -> None:
         match event:
@@ -187,6 +197,7 @@ class Watch:
                 self._keys.add(event.key_id)
             case StreamEnded():
                 if self._speaks(event.task_id, event.attempt):
+                    self._fair.ended(event)
                     self._over(event.task_id, TaskStatus.DONE)
             case StreamBroke():
                 if self._speaks(event.task_id, event.attempt):
@@ -267,6 +278,7 @@ class Watch:
         if command.worker_id in task.failed_on:
             self._check_return(command, task)
         check_order(self._swarm, command)
+        self._fair.started(command)
         self._check_overdue(command, worker)
         task.attempt, task.worker_id, task.breaking = command.attempt, command.worker_id, False
         task.preempted_ms = None
@@ -289,7 +301,7 @@ class Watch:
             taken_ms = self.open[task_id].preempted_ms
             if task is None or task.model != command.model or taken_ms is None or taken_ms > since_ms:
                 continue
-            kept = is_kept_from(task, worker, but=started)
+            kept = is_kept_from(task, worker, but=started) or may_have_been_held(self._swarm, task)
             demand(kept or task_id == command.task_id, "{} passes {}, preempted too long ago", command, task_id)
 
     def _gave_way(self, command: PreemptStream) -> None:
@@ -306,10 +318,10 @@ class Watch:
         self._preempted.add(command.task_id)
 
     def _check_heads(self, preempted: list[TaskId]) -> None:
-        """Tasks that have just lost their slots stand at the head of their band, the last one first."""
+        """Tasks that have just lost their slots are first in their band, unless the limits of their keys hold them."""
         for task_id in preempted:
             task = self._swarm.dispatcher.tasks.get(task_id)
-            if task is None or task.status not in WAITING:
+            if task is None or task.status not in WAITING or self._swarm.dispatcher.limits.holds(task):
                 continue
             line = [other for other in self._swarm.dispatcher.queue.waiting(task.model) if other.band is task.band]
             heads = [other.task_id for other in line[: len(preempted)]]
@@ -358,6 +370,7 @@ class Watch:
 
     def _over(self, task_id: TaskId, status: TaskStatus) -> None:
         del self.open[task_id]
+        self._fair.over(task_id)
         self._preempted.discard(task_id)
         self.outcomes[status] += 1
 

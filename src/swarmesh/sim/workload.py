@@ -22,6 +22,7 @@ BURST_EVERY: Final = 400
 """One in so many arrivals is a burst."""
 BURST_SIZE_MAX: Final = 64
 KEYS: Final = 20
+"""Some ask far more often than others: a quarter of all requests is of the first."""
 LEAVING_SHARE: Final = 0.05
 LEAVING_MEAN_MS: Final = 8_000
 REFUSED_SHARE: Final = 0.005
@@ -99,7 +100,7 @@ class Workload:
             task_id=TaskId(f"task-{self._made}"),
             model=model,
             priority=rng.choices(self._bands, self._shares)[0],
-            key_id=KeyId(f"key-{rng.randrange(KEYS)}"),
+            key_id=KeyId(f"key-{rng.randrange(KEYS) ** 2 // KEYS}"),
             prompt_chars=prompt_tokens * CHARS_PER_TOKEN,
             max_tokens=output_tokens + rng.randrange(64) if bounded else 0,
             durable=rng.random() < self._setting.durable_share,

@@ -80,6 +80,7 @@ class VirtualWorld:
         self.sent: deque[tuple[Stream, bytes]] = deque(maxlen=64)
         self._epoch = 1
         self.queen: VirtualQueen | None = VirtualQueen(self, 1, check=check)
+        self.setting.limit_keys(self.queen.swarm, 0)
         self._scenario = scenario
         self._machines: dict[WorkerId, Machine] = {}
         self._place: dict[WorkerId, int] = {}
@@ -329,6 +330,7 @@ class VirtualWorld:
             self.hosts.probe(host)
         for machine in list(self.standing):
             self._adopt(machine)
+        self.setting.limit_keys(queen.swarm, self.clock.now_ms)
         queen.take_up()
         self.crowd.come_back()
 

@@ -187,6 +187,8 @@ class KeyRecord(Struct, frozen=True, gc=False):
 
     Attributes:
         role: What it may do: ``admin``, ``client`` or ``worker``.
+        concurrency: Tasks it may have at once; 0 for as many as it likes.
+        tokens_per_minute: Tokens it may use in a minute; 0 for as many as it likes.
     """
 
     key_id: KeyId
@@ -194,6 +196,8 @@ class KeyRecord(Struct, frozen=True, gc=False):
     role: str
     sha256: bytes
     created_at_ms: int
+    concurrency: int = 0
+    tokens_per_minute: int = 0
 
 
 class AlarmRecord(Struct, frozen=True, gc=False):

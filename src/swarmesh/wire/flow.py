@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from swarmesh.core.ids import Priority
 from swarmesh.wire.errors import ErrorBody
+from swarmesh.wire.prefix import prefix_of
 from swarmesh.wire.resume import Resume
 
 MaxTokens = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -41,6 +42,13 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stop: StopText | StopList | None = None
     priority: Priority = Priority.MEDIUM
     stream: bool = False
+
+    def prefix(self) -> tuple[int, ...]:
+        """How its prompt begins, see `swarmesh.wire.prefix`: the same as for a chat that says it in compact JSON."""
+        if self.input is not UNSET:
+            return prefix_of(bytes(self.input))
+        messages: object = self.messages or [{"role": "user", "content": self.prompt}]
+        return prefix_of(msgspec.json.encode(messages))
 
 
 class ExecuteRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from swarmesh.core.ids import Priority
 from swarmesh.wire.flow import MaxTokens, StopList, StopText, Temperature
+from swarmesh.wire.prefix import BLOCK_BYTES, prefix_of
 from swarmesh.wire.resume import FIELD as RESUME_FIELD
 from swarmesh.wire.resume import Resume
 
@@ -73,6 +74,10 @@ class Sampling(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Equal for requests that ask the same of a model."""
         return 0
 
+    def prefix(self) -> tuple[int, ...]:
+        """How its prompt begins, see `swarmesh.wire.prefix`: a chat's next turn begins as the one before."""
+        return ()
+
     def bound_tokens(self) -> int:
         """The most tokens this request may write, 0 when it sets no bound."""
         return self.max_tokens or 0
@@ -112,6 +117,15 @@ class ChatRequest(Sampling, kw_only=True, omit_defaults=True):
         """See `Sampling.fingerprint`."""
         return hash((self.model, bytes(self.messages)))
 
+    def prefix(self) -> tuple[int, ...]:
+        """See `Sampling.prefix`; templates put tools, and what else shapes them, before the first message."""
+        messages = bytes(self.messages)
+        if len(messages) < BLOCK_BYTES:
+            return ()
+        shapes = (self.tools, self.chat_template_kwargs, self.reasoning_effort)
+        before = hash(tuple(map(_hashable, shapes))) if any(map(_said, shapes)) else 0
+        return prefix_of(messages, before)
+
     def bound_tokens(self) -> int:
         """See `Sampling.bound_tokens`; the newer name wins."""
         return self.max_completion_tokens or self.max_tokens or 0
@@ -140,6 +154,10 @@ class CompletionRequest(Sampling, kw_only=True, omit_defaults=True):
         """See `Sampling.fingerprint`."""
         return hash((self.model, bytes(self.prompt)))
 
+    def prefix(self) -> tuple[int, ...]:
+        """See `Sampling.prefix`."""
+        return prefix_of(bytes(self.prompt))
+
     def prompt_chars(self) -> int:
         """See `Sampling.prompt_chars`."""
         return len(bytes(self.prompt))
@@ -165,6 +183,10 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         """See `Sampling.fingerprint`."""
         return hash((self.model, bytes(self.input)))
 
+    def prefix(self) -> tuple[int, ...]:
+        """Nothing that was read for one embedding is kept for another."""
+        return ()
+
     def bound_tokens(self) -> int:
         """An embedding costs about one written token however long its input is."""
         return 1
@@ -180,6 +202,10 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def _said(value: object) -> bool:
     return value is not UNSET and value is not None and value is not False and value != b"null"
+
+
+def _hashable(value: object) -> object:
+    return bytes(value) if isinstance(value, msgspec.Raw) else value if _said(value) else None
 
 
 OpenAiRequest = ChatRequest | CompletionRequest | EmbeddingRequest

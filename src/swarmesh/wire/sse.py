@@ -1,7 +1,8 @@
 """Server-sent events: rendering, and reading them from any cut of the byte stream.
 
-A token's ids travel in a comment line, ``: t 101,2045``. Every SSE client ignores comments, so the queen forwards
-the bytes untouched and can still resume by token ids.
+A token's ids travel in a comment line, ``: t 101,2045``, and the counts of a whole answer in another one, see
+`swarmesh.wire.token_counts`. Every SSE client ignores comments, so the queen forwards the bytes untouched and can still
+resume by token ids.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final
 import msgspec
 
 from swarmesh.core.errors import EngineError
+from swarmesh.wire.token_counts import LINE, TokenCounts, read_line
 
 EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
 """Longest event that is read; an engine that sends more without a blank line is broken."""
@@ -23,12 +25,13 @@ DONE_MARK: Final = b"[DONE]"
 
 
 class SseEvent(msgspec.Struct, frozen=True):
-    """One event. ``name`` is empty for OpenAI's streams; ``token_ids`` come from the comment line."""
+    """One event. ``name`` is empty for OpenAI's streams; ``token_ids`` and ``counts`` come from comment lines."""
 
     data: bytes
     name: str = ""
     seq: int | None = None
     token_ids: tuple[int, ...] = ()
+    counts: TokenCounts | None = None
 
 
 def render(event: SseEvent) -> bytes:
@@ -39,6 +42,8 @@ def render(event: SseEvent) -> bytes:
         lines.append(b"id: %d\n" % event.seq)
     if event.token_ids:
         lines.append(b": t %s\n" % ",".join(map(str, event.token_ids)).encode())
+    if event.counts is not None:
+        lines.append(event.counts.line())
     if event.name:
         lines.append(b"event: %s\n" % event.name.encode())
     lines.append(b"data: %s\n\n" % event.data)
@@ -46,7 +51,7 @@ def render(event: SseEvent) -> bytes:
 
 
 class SseReader:
-    """Incremental reader. Comments other than token ids (pings) yield nothing."""
+    """Incremental reader. Comments other than token ids and counts (pings) yield nothing."""
 
     def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._buffer = bytearray()
@@ -71,6 +76,7 @@ def _read_block(block: bytes) -> SseEvent | None:
     name = ""
     seq: int | None = None
     token_ids: tuple[int, ...] = ()
+    counts: TokenCounts | None = None
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
@@ -82,9 +88,11 @@ def _read_block(block: bytes) -> SseEvent | None:
             seq = _number(value)
         elif not field and value.startswith(b"t "):
             token_ids = _read_ids(value[2:])
+        elif not field and line.startswith(LINE):
+            counts = read_line(line)
     if not data and not name:
         return None
-    return SseEvent(b"\n".join(data), name, seq, token_ids)
+    return SseEvent(b"\n".join(data), name, seq, token_ids, counts)
 
 
 def _read_ids(text: bytes) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from swarmesh.engines.errors import EngineDiedError
 from swarmesh.engines.openai_dialect import Tap, Tapped
 from swarmesh.net.exchange import Exchange
 from swarmesh.wire.sse import DONE_MARK, EVENT_BYTES_MAX, SseEvent
+from swarmesh.wire.token_counts import LINE, NOT_TOLD, TAIL_BYTES, told_at_end
 from swarmesh.worker.pinged_stream import PingedStream
 from swarmesh.worker.sse_numbering import SseNumbering
 
@@ -26,6 +27,7 @@ class AnswerStream(PingedStream):
     """Sends each event as it comes; those from the last ``finish_reason`` on only when the engine's stream is whole.
 
     So whoever sees a finish reason has the whole answer, and a stream that breaks off before its end shows none of it.
+    Before the end mark it tells the tokens of the answer, see `swarmesh.wire.token_counts`.
 
     Args:
         choices: Finish reasons that an answer of this kind has; 0 when it is none of OpenAI's text answers, which are
@@ -86,7 +88,8 @@ class AnswerStream(PingedStream):
     def put(self, event: SseEvent) -> None:
         """One event of an answer that is made here. Raises EngineError as `feed` does."""
         sent: list[bytes] = []
-        self._take(Tapped(b"data: " + event.data, event.token_ids), sent)
+        counts = event.counts.line() if event.counts is not None else b""
+        self._take(Tapped(b"%sdata: %s" % (counts, event.data), event.token_ids), sent)
         self._send(sent)
 
     def end(self) -> None:
@@ -118,7 +121,11 @@ class AnswerStream(PingedStream):
         if self._is_text and FINISH in block:
             self._open_choices -= block.count(FINISH)
         # An error stands for the end mark: the engine has said all that it will say.
-        self._marked = self._marked or block == END or block.startswith(ERROR)
+        if _is_end(block):
+            self._marked = True
+            block = self._counted(block)
+        elif block.startswith(ERROR):
+            self._marked = True
         event = self._numbering.numbered(block, tapped.token_ids)
         if self._open_choices > 0 or not self._is_text:
             sent.append(event)
@@ -127,6 +134,13 @@ class AnswerStream(PingedStream):
         self._held_bytes += len(event)
         if self._held_bytes > HELD_BYTES_MAX:
             raise EngineError(f"more than {HELD_BYTES_MAX} bytes came after the last finish reason")
+
+    def _counted(self, end: bytes) -> bytes:
+        # An engine of ours has said it by itself.
+        if not self._is_text or end != END:
+            return end
+        counts = told_at_end(b"".join(self._held)[-TAIL_BYTES:])
+        return end if counts == NOT_TOLD else counts.line() + end
 
     def _send(self, events: list[bytes]) -> None:
         if events:
@@ -163,3 +177,7 @@ class AnswerStream(PingedStream):
     def _changed(self) -> None:
         if self.on_lookup is not None:
             self.on_lookup()
+
+
+def _is_end(block: bytes) -> bool:
+    return block == END or (block.startswith(LINE) and block.endswith(b"\n" + END))

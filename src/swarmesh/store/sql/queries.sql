@@ -87,13 +87,14 @@ DELETE FROM hosts WHERE name = ?;
 SELECT name, address, user, port, identity, proximity, fingerprint, added_at_ms, draining FROM hosts ORDER BY name;
 
 -- name: put_key
-INSERT OR REPLACE INTO keys (key_id, name, role, sha256, created_at_ms) VALUES (?, ?, ?, ?, ?);
+INSERT OR REPLACE INTO keys (key_id, name, role, sha256, created_at_ms, concurrency, tokens_per_minute)
+VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: delete_key
 DELETE FROM keys WHERE key_id = ?;
 
 -- name: keys
-SELECT key_id, name, role, sha256, created_at_ms FROM keys ORDER BY key_id;
+SELECT key_id, name, role, sha256, created_at_ms, concurrency, tokens_per_minute FROM keys ORDER BY key_id;
 
 -- name: insert_alarm
 INSERT INTO alarms (worker_id, code, message, at_ms) VALUES (?, ?, ?, ?) RETURNING alarm_id;

@@ -1,0 +1,91 @@
+"""`swarmesh keys create|list|revoke`: who may use the swarm, and how much of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from swarmesh.cli.screen import AsJson, clock, harmless, note, print_json, print_table
+from swarmesh.client import Swarmesh
+from swarmesh.wire.keys import KeyRole, KeyView
+
+HEADINGS: Final = (
+    "id",
+    "name",
+    "role",
+    "at once",
+    "tokens per minute",
+    "running",
+    "waiting",
+    "honeytokens",
+    "created",
+)
+
+app = typer.Typer(no_args_is_help=True, help="API keys: who may use the swarm, and how much of it.")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="What you call it: a person, a program, a machine.")],
+    role: Annotated[KeyRole, typer.Option(help="A client asks for answers; an admin commands everything.")] = (
+        KeyRole.CLIENT
+    ),
+    concurrency: Annotated[int, typer.Option(min=0, help="Tasks at once; 0 for as many as it likes.")] = 0,
+    tokens_per_minute: Annotated[
+        int, typer.Option(min=0, help="Tokens read and written in a minute; 0 for as many as it likes.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it, this once; example: swarmesh keys create --name laptop --concurrency 4."""
+    with Swarmesh() as swarm:
+        made = swarm.make_key(name, role=role, concurrency=concurrency, tokens_per_minute=tokens_per_minute)
+    if as_json:
+        print_json(made)
+        return
+    print(made.key)
+    note(f"  {made.key_id} is for {harmless(made.name)}; keep it now, it is never shown again")
+    note("  next: SWARMESH_API_KEY or 'Authorization: Bearer KEY' says it")
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the keys: their limits, and what they have now and have had since the queennode was started."""
+    with Swarmesh() as swarm:
+        views = swarm.keys()
+    if as_json:
+        print_json(views)
+    else:
+        print_table(HEADINGS, map(_row, views))
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'keys list' shows it.")], as_json: AsJson = False
+) -> None:
+    """Take a key back at once; tasks that were accepted with it go on."""
+    with Swarmesh() as swarm:
+        swarm.revoke_key(key_id)
+    if as_json:
+        print_json({"key_id": key_id, "revoked": True})
+    else:
+        print(f"{key_id} opens nothing any more")
+
+
+def _row(view: KeyView) -> tuple[str, ...]:
+    return (
+        view.key_id,
+        harmless(view.name),
+        view.role,
+        f"{view.concurrency:,}" if view.concurrency else "",
+        f"{view.tokens_per_minute:,}" if view.tokens_per_minute else "",
+        str(view.running),
+        str(view.waiting),
+        f"{view.honeytokens:,}",
+        clock(view.created_at),
+    )
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the noun."""
+    root.add_typer(app, name="keys")

@@ -1,0 +1,60 @@
+"""`swarmesh policy list|use`: the rules by which rustbees are chosen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from swarmesh.cli.screen import AsJson, note, print_json, print_table
+from swarmesh.client import Swarmesh
+from swarmesh.wire.policies import PolicyView
+
+HEADINGS: Final = ("policy", "holds for", "what it does")
+
+app = typer.Typer(no_args_is_help=True, help="Policies: the rules by which rustbees are chosen.")
+
+
+@app.callback()
+def _group() -> None:
+    """Policies: the rules by which rustbees are chosen."""
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the policies: what each does, and for which modelcells it holds."""
+    with Swarmesh() as swarm:
+        views = swarm.policies()
+    if as_json:
+        print_json(views)
+        return
+    print_table(HEADINGS, ((view.name, _holds_for(view), view.description) for view in views))
+
+
+@app.command()
+def use(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As 'policy list' shows it.")],
+    modelcell: Annotated[str, typer.Option(help="Only for this one; else for all that have none of their own.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Choose rustbees by another policy from now on; example: swarmesh policy use foraging --modelcell demo."""
+    with Swarmesh() as swarm:
+        views = swarm.use_policy(name, modelcell=modelcell)
+    if as_json:
+        print_json(views)
+        return
+    print(f"{modelcell or 'every modelcell without a policy of its own'} goes by {name} now")
+    table, key = ("[routing.modelcells]", modelcell) if modelcell else ("[routing]", "policy")
+    note(f'until the queennode is started anew\n  next: {table} {key} = "{name}" in swarmesh.toml says it for good')
+
+
+def _holds_for(view: PolicyView) -> str:
+    cells = ", ".join(view.modelcells)
+    if not view.active:
+        return cells
+    return f"all others, {cells}" if cells else "all"
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the noun."""
+    root.add_typer(app, name="policy")

@@ -1,0 +1,120 @@
+"""`swarmesh sim run`: who would get which request, on workers that exist only here; no queen is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from swarmesh.cli.failure import UsageError
+from swarmesh.cli.screen import AsJson, note, print_facts, print_json, print_table
+from swarmesh.sim.routing.outcome import Outcome, WorkerShare
+from swarmesh.sim.routing.request import Request
+from swarmesh.sim.routing.run import ROUTERS, simulate
+from swarmesh.sim.routing.trace import read_trace, rescale
+from swarmesh.sim.routing.workloads import WORKLOADS, generate
+
+SPEEDS: Final = "2,2,1,1,.5,.5,.25,.25"
+WORKERS_MAX: Final = 1_000
+SPEED_MIN, SPEED_MAX = 0.01, 100.0
+REQUESTS_MAX: Final = 1_000_000
+HEADINGS: Final = ("rustbee", "speed", "requests", "busy", "cached", "mean first token")
+
+app = typer.Typer(no_args_is_help=True, help="Routing on virtual time: policies, workloads, traces.")
+
+
+@app.callback()
+def sim() -> None:
+    """Routing on virtual time: policies, workloads, traces."""
+
+
+@app.command()
+def run(
+    workload: Annotated[str | None, typer.Option(help=f"One of {', '.join(WORKLOADS)}.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="A recorded load instead: Mooncake's JSON lines, or Azure's CSV columns.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help=f"One of {', '.join(ROUTERS)}.")] = "swarm",
+    speeds: Annotated[str, typer.Option(help="Of each rustbee, relative to a consumer GPU.")] = SPEEDS,
+    seed: Annotated[int, typer.Option(help="The same seed, the same run.")] = 1,
+    load: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="Work asked for over what the rustbees can do; 0 for a trace's own pace."),
+    ] = 0.7,
+    requests: Annotated[int, typer.Option(min=0, max=REQUESTS_MAX, help="How many; 0 for all there are.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run a workload or a trace under a policy; example: swarmesh sim run --workload agent --policy swarm."""
+    if policy not in ROUTERS:
+        raise UsageError(f"no policy is called {policy!r}", hint=f"One of {', '.join(ROUTERS)}.")
+    fleet = _speeds(speeds)
+    load_of = _requests(workload, trace, fleet, seed, load, requests)
+    outcome = simulate(load_of, policy, fleet, seed=seed)
+    name = workload or str(trace)
+    if as_json:
+        print_json({"workload": name, "load": load, **_fields(outcome)})
+    else:
+        _print(name, outcome)
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the noun."""
+    root.add_typer(app, name="sim")
+
+
+def _requests(
+    workload: str | None, trace: Path | None, speeds: tuple[float, ...], seed: int, load: float, requests: int
+) -> list[Request]:
+    if (workload is None) == (trace is None):
+        raise UsageError("either --workload or --trace says what is asked", hint=f"--workload {next(iter(WORKLOADS))}")
+    if trace is not None:
+        recorded = read_trace(trace, requests=requests)
+        return rescale(recorded, speeds=speeds, load_ratio=load) if load else recorded
+    if workload is None or workload not in WORKLOADS:
+        raise UsageError(f"no workload is called {workload!r}", hint=f"One of {', '.join(WORKLOADS)}.")
+    if not load:
+        raise UsageError("a workload has no pace of its own", hint="--load 0.7")
+    return generate(workload, seed=seed, speeds=speeds, load_ratio=load, requests=requests)
+
+
+def _speeds(text: str) -> tuple[float, ...]:
+    try:
+        speeds = tuple(float(speed) for speed in text.split(","))
+    except ValueError:
+        speeds = ()
+    if not 1 <= len(speeds) <= WORKERS_MAX or not all(SPEED_MIN <= speed <= SPEED_MAX for speed in speeds):
+        words = f"--speeds {text!r} is not a list of up to {WORKERS_MAX} numbers from {SPEED_MIN} to {SPEED_MAX:g}"
+        raise UsageError(words, hint=f"--speeds {SPEEDS}")
+    return speeds
+
+
+def _fields(outcome: Outcome) -> dict[str, Any]:
+    return {name: getattr(outcome, name) for name in outcome.__struct_fields__}
+
+
+def _print(name: str, outcome: Outcome) -> None:
+    waits = outcome.waits
+    print_facts(
+        [
+            ("workload", f"{name}, {outcome.requests} requests, seed {outcome.seed}"),
+            ("policy", outcome.policy),
+            (
+                "first token",
+                f"mean {waits.ttft_ms_mean:,.0f} ms, p50 {waits.ttft_ms_p50:,.0f}, p99 {waits.ttft_ms_p99:,.0f}",
+            ),
+            ("within 2 s", f"{waits.within_2s_share:.1%}"),
+            ("whole answer", f"mean {outcome.end_ms_mean:,.0f} ms, p99 {outcome.end_ms_p99:,.0f}"),
+            ("cached", f"{outcome.cached_share:.1%} of prompt tokens"),
+            ("busy, Jain", f"{outcome.jain_busy:.3f}"),
+            ("failed", ", ".join(f"{count} {code}" for code, count in outcome.failed.items()) or "none"),
+        ]
+    )
+    print()
+    print_table(HEADINGS, (_row(number, worker) for number, worker in enumerate(outcome.workers)))
+    note(f"{outcome.virtual_s:,.0f} s of virtual time; nothing was sent anywhere")
+
+
+def _row(number: int, worker: WorkerShare) -> tuple[str, ...]:
+    shares = (f"{worker.busy_share:.1%}", f"{worker.cached_share:.1%}")
+    return (f"worker-{number}", f"{worker.speed:g}", str(worker.requests), *shares, f"{worker.ttft_ms_mean:,.0f} ms")

@@ -1,0 +1,39 @@
+"""Requests about how the swarm decides, and why it did; see `swarmesh.client.routes`."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+
+from swarmesh.client.call import Call
+from swarmesh.client.routes import BASE, reader
+from swarmesh.wire.explain import TaskExplained
+from swarmesh.wire.policies import PolicyChange, PolicyList, PolicyView
+
+
+def policies() -> Call[list[PolicyView]]:
+    """Every policy by which rustbees can be chosen, and which one holds for what."""
+    return Call("GET", f"{BASE}/policies", _read_policies)
+
+
+def use_policy(policy: str, *, modelcell: str = "") -> Call[list[PolicyView]]:
+    """Choose by another policy from the next task on, for one modelcell or for all that have none of their own.
+
+    It holds until the queennode is started anew; ``[routing]`` in her ``swarmesh.toml`` says it for good.
+    """
+    body = msgspec.json.encode(PolicyChange(policy, modelcell))
+    return Call("PUT", f"{BASE}/policies", _read_policies, body=body)
+
+
+def explain_task(task_id: str) -> Call[TaskExplained]:
+    """Why a task went where it went, and what would have changed that.
+
+    ``task_id`` is a nectarflow's job id, what the ``x-swarmesh-task`` header of a relayed answer said, or the id of
+    that answer.
+    """
+    return Call("GET", f"{BASE}/explain/task/{quote(task_id, safe='')}", reader(TaskExplained))
+
+
+def _read_policies(body: bytes) -> list[PolicyView]:
+    return reader(PolicyList)(body).policies

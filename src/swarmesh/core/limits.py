@@ -1,0 +1,209 @@
+"""What one API key may have at once and in a minute, and what it has had.
+
+An interactive task over a limit is refused at once, with the time after which it may come again; a durable one waits
+until it may run, and nobody waits behind it. An interactive task takes its place and its tokens when it is let in, so
+that nothing holds it later; a durable one when it starts. Tokens are taken by prediction and put right by what the
+engine counted. A bucket holds one minute's worth; what may be more than that in one task starts from a full bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from swarmesh.core import refusals
+from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.events import KeyLimited, StreamEnded
+from swarmesh.core.ids import KeyId, TaskId
+from swarmesh.core.ledger import CHARS_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
+from swarmesh.core.task import Task
+
+MINUTE_MS: Final = 60_000
+RUN_MS_DEFAULT: Final = 5_000
+"""How long a task of a key is thought to run before one has ended."""
+RUN_MS_WEIGHT: Final = 0.2
+"""Share of the newest task in the mean time that tasks of its key run."""
+RETRY_AFTER_S_MAX: Final = 600
+
+
+def expected_tokens(task: Task) -> int:
+    """Tokens read and written that a task is let in with."""
+    output_tokens = min(task.max_tokens or DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
+    return task.prompt_chars // CHARS_PER_TOKEN + output_tokens
+
+
+@dataclass(slots=True)
+class KeyBook:
+    """One key: its limits (0 for none), what it has now and what it has had.
+
+    Attributes:
+        taken: Places: interactive tasks that wait or run, and durable ones that run.
+        running: Tasks on slots.
+        tokens: Those read and written in tasks that ended, as the engines counted them.
+        left_parts: Tokens it may use now, in parts of which a token has `MINUTE_MS`, so that nothing is rounded; below
+            0 after a task that used more than was foreseen.
+        run_ms: Mean time from a start to an end.
+    """
+
+    concurrency: int = 0
+    tokens_per_minute: int = 0
+    taken: int = 0
+    running: int = 0
+    tokens: int = 0
+    left_parts: int = 0
+    filled_at_ms: int = 0
+    run_ms: float = RUN_MS_DEFAULT
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it has any limit."""
+        return bool(self.concurrency or self.tokens_per_minute)
+
+    @property
+    def left(self) -> float:
+        """Tokens it may use now."""
+        return self.left_parts / MINUTE_MS
+
+    def left_parts_at(self, now_ms: int) -> int:
+        """What is left at that time."""
+        gained = (now_ms - self.filled_at_ms) * self.tokens_per_minute
+        return min(self.tokens_per_minute * MINUTE_MS, self.left_parts + gained)
+
+    def fill(self, now_ms: int) -> None:
+        """Bring the bucket up to date."""
+        self.left_parts = self.left_parts_at(now_ms)
+        self.filled_at_ms = now_ms
+
+    def add(self, tokens: int) -> None:
+        """Give tokens back, or take them when the number is negative."""
+        self.left_parts += tokens * MINUTE_MS
+
+    def parts_needed(self, task: Task) -> int:
+        """What has to be left for a task to be let in."""
+        return min(expected_tokens(task), self.tokens_per_minute) * MINUTE_MS
+
+
+class Limits:
+    """The books of all keys that were limited or have asked for anything.
+
+    Attributes:
+        on_change: Told of a key with limits whenever its tasks may be held, or not, by other reasons than before.
+    """
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[KeyId], None] = lambda _key_id: None
+        self._books: dict[KeyId, KeyBook] = {}
+        self._placed: set[TaskId] = set()
+        self._paid: dict[TaskId, int] = {}
+        self._started_ms: dict[TaskId, int] = {}
+
+    def of(self, key_id: KeyId) -> KeyBook:
+        """The book of a key, for reading; an empty one when it has asked for nothing yet."""
+        return self._books.get(key_id) or KeyBook()
+
+    def limited(self, event: KeyLimited, now_ms: int) -> None:
+        """Limit a key from now on; what it has by then stays."""
+        book = self._book(event.key_id)
+        if event.tokens_per_minute != book.tokens_per_minute:
+            book.tokens_per_minute = event.tokens_per_minute
+            book.left_parts, book.filled_at_ms = event.tokens_per_minute * MINUTE_MS, now_ms
+        book.concurrency = event.concurrency
+        self.on_change(event.key_id)
+
+    def refusal(self, task: Task, now_ms: int) -> SwarmeshError | None:
+        """Why this task is over a limit of its key now; None when it is not, or can wait until it is not."""
+        book = self._books.get(task.key_id)
+        if book is None or task.durable:
+            return None
+        if book.concurrency and book.taken >= book.concurrency:
+            return refusals.key_concurrency(book.taken, book.concurrency, _seconds(book.run_ms / book.taken))
+        left, needed = book.left_parts_at(now_ms), book.parts_needed(task)
+        if book.tokens_per_minute and left < needed:
+            wait_s = _seconds((needed - left) / book.tokens_per_minute)
+            return refusals.key_tokens(expected_tokens(task), left // MINUTE_MS, book.tokens_per_minute, wait_s)
+        return None
+
+    def holds(self, task: Task) -> bool:
+        """Whether a task may not run now, however many slots are free."""
+        book = self._books.get(task.key_id)
+        if book is None or not book.is_limited or not task.durable:
+            return False
+        if book.concurrency and book.taken >= book.concurrency:
+            return True
+        dry = bool(book.tokens_per_minute) and book.left_parts < book.parts_needed(task)
+        return dry and task.task_id not in self._paid
+
+    def entered(self, task: Task, now_ms: int) -> None:
+        """A task was let in."""
+        if not task.durable:
+            self._take(task, now_ms)
+
+    def started(self, task: Task, now_ms: int) -> None:
+        """A task has a slot."""
+        self._started_ms[task.task_id] = now_ms
+        self._book(task.key_id).running += 1
+        self._take(task, now_ms)
+
+    def stopped(self, task: Task) -> None:
+        """A task has lost its slot, and waits again."""
+        self._stop(task)
+        if task.durable:
+            self._give_back(task)
+
+    def used(self, task: Task, event: StreamEnded, now_ms: int) -> None:
+        """A task has come to its end, and this is what it took; call before `over`."""
+        book = self._book(task.key_id)
+        run_ms = now_ms - self._started_ms.get(task.task_id, now_ms)
+        book.run_ms += (run_ms - book.run_ms) * RUN_MS_WEIGHT
+        used = event.prompt_tokens + event.completion_tokens
+        book.tokens += used
+        if used and task.task_id in self._paid:
+            book.add(self._paid[task.task_id] - used)
+
+    def over(self, task: Task) -> None:
+        """A task is over, however it ended; harmless for one that was never let in."""
+        self._stop(task)
+        paid = self._paid.pop(task.task_id, 0)
+        if not task.attempt:  # It never ran.
+            self._book(task.key_id).add(paid)
+        self._give_back(task)
+
+    def look(self, now_ms: int) -> None:
+        """Time has passed: buckets are a little fuller."""
+        for key_id, book in self._books.items():
+            if book.left < book.tokens_per_minute:
+                book.fill(now_ms)
+                self.on_change(key_id)
+
+    def _take(self, task: Task, now_ms: int) -> None:
+        book = self._book(task.key_id)
+        if task.task_id not in self._placed:
+            self._placed.add(task.task_id)
+            book.taken += 1
+        if book.tokens_per_minute and task.task_id not in self._paid:
+            book.fill(now_ms)
+            self._paid[task.task_id] = expected_tokens(task)
+            book.add(-self._paid[task.task_id])
+        self._changed(task.key_id)
+
+    def _stop(self, task: Task) -> None:
+        if self._started_ms.pop(task.task_id, None) is not None:
+            self._book(task.key_id).running -= 1
+
+    def _give_back(self, task: Task) -> None:
+        if task.task_id in self._placed:
+            self._placed.remove(task.task_id)
+            self._book(task.key_id).taken -= 1
+        self._changed(task.key_id)
+
+    def _changed(self, key_id: KeyId) -> None:
+        if self.of(key_id).is_limited:
+            self.on_change(key_id)
+
+    def _book(self, key_id: KeyId) -> KeyBook:
+        return self._books.setdefault(key_id, KeyBook())
+
+
+def _seconds(wait_ms: float) -> int:
+    return min(RETRY_AFTER_S_MAX, max(1, -int(-wait_ms // 1000)))

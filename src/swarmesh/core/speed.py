@@ -1,0 +1,104 @@
+"""How fast workers are, learned from what they have done: the ratio of two decayed sums, work over busy time.
+
+A mean of ratios would believe one short task as much as one long one; the ratio of sums does not. What counts is the
+whole worker while it is busy: several tasks at once get more done than one, but less than so many times more, so time
+with ``n`` tasks counts ``n ** exponent`` times. The exponent is learned as well, see `swarmesh.core.costs`: without it
+a worker would look fast for being full, and be filled for looking fast. Work is in token-equivalents: one is a token
+written alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+HALF_LIFE_WORK: Final = 8_000.0
+"""After so much work a measurement counts half. Less follows changes sooner and believes single tasks more."""
+PRIOR_WORK: Final = 64.0
+"""Work that speaks for a worker being like the others before it has done any."""
+PRIOR_SPEED: Final = 50.0
+"""Of all workers before anything is known; only ratios matter then."""
+CLASSES_PER_DOUBLING: Final = 4
+"""Speeds are rounded to so many steps per factor of two: those that differ by less count as equal and take turns."""
+RETURN_FADE: Final = 0.1
+"""What remains of the evidence on a worker that was away or unused: it is the same machine, perhaps not as it was."""
+MEANS_SHARE: Final = 1 / 16
+"""How much one task moves a worker's means."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """What one worker has done, and in which time.
+
+    Attributes:
+        work: Decayed sum of work done, in token-equivalents.
+        time_s: Decayed sum of the busy time it took.
+        open_s: Busy time since the last task ended, not in ``time_s`` yet.
+        marked_ms: Up to when ``open_s`` counts.
+        rated: The speed it is compared by, in token-equivalents per second.
+        crowd_ms: Time of all its tasks together; what a task sees of it tells how many there were beside it.
+        crowd_mean: Of the logarithm of how many tasks there were at once.
+        rate_mean: Of the logarithm of how fast single tasks ran; None before the first.
+    """
+
+    work: float = 0.0
+    time_s: float = 0.0
+    open_s: float = 0.0
+    marked_ms: int = 0
+    rated: float = PRIOR_SPEED
+    crowd_ms: int = 0
+    crowd_mean: float = 0.0
+    rate_mean: float | None = None
+
+    def mark(self, running: int, now_ms: int, exponent: float) -> None:
+        """Count the time up to now; to be called before the number of running tasks changes."""
+        if running:
+            self.open_s += (now_ms - self.marked_ms) / 1_000 * running**exponent
+            self.crowd_ms += (now_ms - self.marked_ms) * running
+        self.marked_ms = now_ms
+
+    def done(self, work: float) -> None:
+        """Take a finished task in."""
+        fade = 2.0 ** (-work / HALF_LIFE_WORK)
+        self.work = self.work * fade + work
+        self.time_s = self.time_s * fade + self.open_s
+        self.open_s = 0.0
+
+    def undone(self, running: int) -> None:
+        """Leave out the share of one of ``running`` tasks that did not finish: nobody knows how far it came."""
+        self.open_s *= (running - 1) / running if running else 0.0
+
+    def differ(self, crowd: float, rate: float) -> tuple[float, float]:
+        """How far a task is from this worker's means, in logarithms of the crowd and of the rate; moves the means."""
+        if self.rate_mean is None:
+            self.crowd_mean, self.rate_mean = crowd, rate
+        crowd_by, rate_by = crowd - self.crowd_mean, rate - self.rate_mean
+        self.crowd_mean += MEANS_SHARE * crowd_by
+        self.rate_mean += MEANS_SHARE * rate_by
+        return crowd_by, rate_by
+
+    def fade(self) -> None:
+        """Believe less of what is known."""
+        self.work *= RETURN_FADE
+        self.time_s *= RETURN_FADE
+        self.open_s = 0.0
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether more speaks from the worker's own work than from the prior."""
+        return self.work >= PRIOR_WORK and self.time_s > 0.0
+
+    def speed(self, prior: float) -> float:
+        """Token-equivalents per second, drawn to ``prior`` while little is known."""
+        return (self.work + PRIOR_WORK) / (self.time_s + PRIOR_WORK / prior)
+
+
+def speed_class(speed: float) -> int:
+    """The step a speed is rounded to."""
+    return round(math.log2(speed) * CLASSES_PER_DOUBLING)
+
+
+def speed_of_class(number: int) -> float:
+    """The speed that stands for a step."""
+    return float(2.0 ** (number / CLASSES_PER_DOUBLING))

@@ -1,0 +1,39 @@
+"""Routes that say why."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from swarmesh.queen.api.route import JsonResponse, Route
+from swarmesh.wire.explain import TaskExplained
+
+
+class Explaining(Protocol):
+    """What these routes need of `swarmesh.queen.explain.Explainer`."""
+
+    def task(self, name: str) -> TaskExplained:
+        """Why a task went where it went.
+
+        Raises:
+            NotFoundError: No decision about it is kept.
+        """
+
+
+def explain_routes(explainer: Explaining) -> list[Route]:
+    """The rows of the table."""
+
+    async def task(request: Request) -> Response:
+        return JsonResponse(explainer.task(str(request.path_params["task_id"])))
+
+    return [
+        Route(
+            method="GET",
+            path="/v2/swarmesh/explain/task/{task_id}",
+            summary="Why a task went where it went: by its job id, its x-swarmesh-task header, or the id of its answer",
+            handler=task,
+            answer=TaskExplained,
+        )
+    ]

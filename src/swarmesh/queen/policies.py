@@ -1,0 +1,66 @@
+"""Which policy chooses the rustbees of which modelcell."""
+
+from __future__ import annotations
+
+import difflib
+
+from swarmesh.config.settings import RoutingSettings
+from swarmesh.core.errors import InvalidValueError, ModelNotFoundError
+from swarmesh.core.ids import ModelName
+from swarmesh.core.policies import DESCRIPTIONS, PolicyName
+from swarmesh.core.swarm import Swarm
+from swarmesh.queen.known_models import KnownModels
+from swarmesh.wire.policies import PolicyChange, PolicyView
+
+
+class Policies:
+    """Begins with the settings' choice; what is changed here holds until the queen is started anew."""
+
+    def __init__(self, swarm: Swarm, models: KnownModels, settings: RoutingSettings) -> None:
+        self._swarm = swarm
+        self._models = models
+        self._active = settings.policy
+        self._of_models = {ModelName(name): policy for name, policy in settings.modelcells.items()}
+
+    def views(self) -> list[PolicyView]:
+        """Every policy there is."""
+        return [
+            PolicyView(
+                name=policy.value,
+                description=description,
+                active=policy is self._active,
+                modelcells=tuple(sorted(name for name, own in self._of_models.items() if own is policy)),
+            )
+            for policy, description in DESCRIPTIONS.items()
+        ]
+
+    def use(self, change: PolicyChange) -> list[PolicyView]:
+        """Choose by another policy from the next task on.
+
+        Raises:
+            InvalidValueError: There is no such policy.
+            ModelNotFoundError: There is no such modelcell.
+        """
+        policy = policy_named(change.policy)
+        if not change.modelcell:
+            self._active = policy
+            self._swarm.set_policy(None, policy)
+            return self.views()
+        model, known = self._models.resolve(change.modelcell)
+        if not known:
+            raise ModelNotFoundError(f"no modelcell is called {change.modelcell!r}", param="modelcell")
+        self._of_models[model] = policy
+        self._swarm.set_policy(model, policy)
+        return self.views()
+
+
+def policy_named(name: str) -> PolicyName:
+    """The policy of that name.
+
+    Raises:
+        InvalidValueError: There is none; the hint names the nearest.
+    """
+    if name in set(PolicyName):
+        return PolicyName(name)
+    near = difflib.get_close_matches(name, list(PolicyName), n=1, cutoff=0.0)
+    raise InvalidValueError(f"no policy is called {name!r}", hint=f"Did you mean {near[0]!r}?", param="policy")

@@ -1,0 +1,78 @@
+"""Why a task went where it went, as ``GET /v2/swarmesh/explain/task/{id}`` shows it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class CandidateView(msgspec.Struct, frozen=True):
+    """One rustbee that could have taken the task; what its score is made of has its unit in its name."""
+
+    rustbee_id: str
+    score: float
+    parts: dict[str, float]
+
+
+class ReportView(msgspec.Struct, frozen=True):
+    """What the engine told when the answer was whole; null where it did not say."""
+
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
+    first_token_ms: int | None
+
+
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision about the task.
+
+    Attributes:
+        at: Unix seconds.
+        chosen: The rustbee; null while none could be chosen.
+        reason: Why this one: ``best``, ``only``, ``turn`` (equals take turns) or ``measured`` (it had no task for
+            long); ``waiting`` before there is one.
+        words: The same in a sentence, with the scores.
+        better: Whether the ``lower`` or the ``higher`` score wins.
+        considered: How many rustbees have the modelcell.
+        vetoes: How many of them were left out, by reason.
+        candidates: The best of the others, the chosen one among them, best first.
+        outcome: ``waiting``, ``running``, ``ended``, ``broke``, ``preempted`` or ``cancelled``.
+        why: What broke it, or took its slot; empty otherwise.
+    """
+
+    attempt: int
+    at: float
+    queue_ms: int
+    policy: str
+    chosen: str | None
+    reason: str
+    words: str
+    better: str
+    considered: int
+    vetoes: dict[str, int]
+    candidates: tuple[CandidateView, ...]
+    outcome: str
+    why: str = ""
+    report: ReportView | None = None
+
+
+class TaskExplained(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's way: its last decision, what would have changed it, and every decision in order.
+
+    Attributes:
+        error: Why the task failed in the end; empty when it has not.
+        would_change: One sentence each; computed from the candidates as they stood.
+    """
+
+    task: str
+    modelcell: str
+    policy: str
+    chosen: str | None
+    reason: str
+    words: str
+    better: str
+    considered: int
+    vetoes: dict[str, int]
+    candidates: tuple[CandidateView, ...]
+    would_change: tuple[str, ...]
+    attempts: tuple[AttemptView, ...]
+    error: str = ""
