@@ -258,8 +258,8 @@ def test_waggle_status(shell: Shell) -> None:
     result = shell.run("waggle", "status")
     assert result.code == 0
     header, row, alarm = result.out.splitlines()
-    assert header == "rustbee    modelcell  status   load  MiB  quality  tokens/s  age    took    next"
-    assert row == "rustbee-1  demo       healthy  0.25  99   0.95     12.5      0.4 s  1.5 ms  30 s"
+    assert header == "rustbee    modelcell  status   load  MiB  quality  trail  tokens/s  age    took    next"
+    assert row == "rustbee-1  demo       healthy  0.25  99   0.95     1.00   12.5      0.4 s  1.5 ms  30 s"
     assert alarm.endswith("rustbee-0  engine_died: the engine ended: ... [31msignal 9")
     waggles = shell.run("waggle", "status", "--json").json
     assert waggles[0]["waggle_rtt_ms"] == 1.5

@@ -9,12 +9,12 @@ from swarmesh.worker.meter import QUALITY_HALF_LIFE_S, SPEED_WINDOW_S, Meter
 
 def test_quality_begins_perfect_and_falls_with_failures() -> None:
     meter = Meter()
-    assert meter.quality == 1.0
+    assert meter.quality(0.0) == 1.0
     meter.outcome(1e6, good=False)
-    assert meter.quality == 0.5
+    assert meter.quality(1e6) == 0.5
     for _ in range(8):
         meter.outcome(1e6, good=True)
-    assert meter.quality == 0.9
+    assert meter.quality(1e6) == 0.9
 
 
 def test_a_failure_fades() -> None:
@@ -22,8 +22,15 @@ def test_a_failure_fades() -> None:
     for meter, then_s in ((fresh, 0.0), (old, 10 * QUALITY_HALF_LIFE_S)):
         meter.outcome(0.0, good=False)
         meter.outcome(then_s, good=True)
-    assert fresh.quality < old.quality < 1.0
-    assert old.quality > 0.99
+    assert fresh.quality(0.0) < old.quality(10 * QUALITY_HALF_LIFE_S) < 1.0
+    assert old.quality(10 * QUALITY_HALF_LIFE_S) > 0.99
+
+
+def test_a_failure_fades_also_when_nothing_comes_after_it() -> None:
+    meter = Meter()
+    meter.outcome(0.0, good=False)
+    assert meter.quality(QUALITY_HALF_LIFE_S) == pytest.approx(1 / 1.5)
+    assert meter.quality(10 * QUALITY_HALF_LIFE_S) > 0.99
 
 
 def test_a_steady_pace_is_told_as_it_is() -> None:

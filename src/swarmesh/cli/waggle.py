@@ -11,7 +11,19 @@ from swarmesh.client import Swarmesh
 from swarmesh.wire.views import WaggleView
 
 ALARMS_SHOWN: Final = 5
-HEADINGS: Final = ("rustbee", "modelcell", "status", "load", "MiB", "quality", "tokens/s", "age", "took", "next")
+HEADINGS: Final = (
+    "rustbee",
+    "modelcell",
+    "status",
+    "load",
+    "MiB",
+    "quality",
+    "trail",
+    "tokens/s",
+    "age",
+    "took",
+    "next",
+)
 
 app = typer.Typer(no_args_is_help=True, help="Waggles: the heartbeats of the rustbees.")
 
@@ -46,6 +58,7 @@ def _row(waggle: WaggleView) -> tuple[str, ...]:
         f"{waggle.load:.2f}",
         str(waggle.vram_used),
         f"{waggle.quality:.2f}",
+        f"{waggle.trail:.2f}",
         f"{waggle.tokens_per_s:.1f}",
         "never" if waggle.waggle_age_s is None else duration(waggle.waggle_age_s),
         "" if waggle.waggle_rtt_ms is None else f"{waggle.waggle_rtt_ms:.1f} ms",

@@ -61,6 +61,7 @@ def waggle_view(worker: Worker, last: Waggle | None) -> WaggleView:
         waggle_age_s=round((now_ms() - worker.last_waggle_ms) / 1000, 3) if worker.location else None,
         waggle_rtt_ms=last.last_rtt_ms if last else None,
         next_waggle=worker.interval_ms / 1000,
+        trail=round(worker.trail.quality(now_ms()), 4),
     )
 
 

@@ -76,7 +76,13 @@ class RustbeeList(msgspec.Struct, frozen=True):
 
 
 class WaggleView(msgspec.Struct, frozen=True, kw_only=True):
-    """The last waggle of one worker, how old it is and how long it took (wagglemetric)."""
+    """The last waggle of one worker, how old it is and how long it took (wagglemetric).
+
+    Attributes:
+        quality: What it says of its own work.
+        trail: What the queennode has seen of it, 0.0 to 1.0: lower after streams that broke or were slow, and
+            evaporating, so that 1.0 comes back with time.
+    """
 
     rustbee_id: str
     modelcell: str
@@ -88,6 +94,7 @@ class WaggleView(msgspec.Struct, frozen=True, kw_only=True):
     waggle_age_s: float | None
     waggle_rtt_ms: float | None
     next_waggle: float
+    trail: float = 1.0
 
 
 class WaggleList(msgspec.Struct, frozen=True):

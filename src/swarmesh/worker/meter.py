@@ -30,7 +30,7 @@ class Meter:
 
     def outcome(self, now_s: float, *, good: bool) -> None:
         """A task ended by this worker's doing: well, or not. A client's own mistake is no outcome."""
-        kept = 0.5 ** ((now_s - self._quality_at_s) / QUALITY_HALF_LIFE_S)
+        kept = self._kept(now_s)
         self._good = self._good * kept + (1.0 if good else 0.0)
         self._all = self._all * kept + 1.0
         self.progress += good
@@ -42,14 +42,20 @@ class Meter:
         self._tokens_at_s = now_s
         self.progress += 1
 
-    @property
-    def quality(self) -> float:
-        """Decayed share of good outcomes, 0.0 to 1.0; one good outcome is given in advance, and does not fade."""
-        return (self._good + 1.0) / (self._all + 1.0)
+    def quality(self, now_s: float) -> float:
+        """Decayed share of good outcomes, 0.0 to 1.0; one good outcome is given in advance, and does not fade.
+
+        So it evaporates with time alone as well: who is avoided for it gets no tasks that could mend it (R-13).
+        """
+        kept = self._kept(now_s)
+        return (self._good * kept + 1.0) / (self._all * kept + 1.0)
 
     def tokens_per_s(self, now_s: float) -> float:
         """Tokens per second over about the last `SPEED_WINDOW_S`, all slots together."""
         return self._decayed_tokens(now_s) / SPEED_WINDOW_S
+
+    def _kept(self, now_s: float) -> float:
+        return float(0.5 ** ((now_s - self._quality_at_s) / QUALITY_HALF_LIFE_S))
 
     def _decayed_tokens(self, now_s: float) -> float:
         return self._tokens * math.exp(-(now_s - self._tokens_at_s) / SPEED_WINDOW_S)

@@ -75,7 +75,7 @@ class SelfReport:
             modelcell=self._spec.modelcell,
             load=round(busy / self.slots, 4),
             vram_used=self._supervisor.memory_mib(),
-            quality=round(self._meter.quality, 4),
+            quality=round(self._meter.quality(now_s), 4),
             backend=self._backend(),
             status=self._status(),
             slots=self.slots,
