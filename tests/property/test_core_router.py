@@ -1,4 +1,7 @@
-"""The router's short cuts find what a look at every worker finds, for every policy, whatever happened before."""
+"""The router's short cuts find what a look at every worker finds, for every policy, whatever happened before.
+
+Once with so few workers that each is looked at, and once with so many that they stand in order.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from swarmesh.core import exploration, routing
+from swarmesh.core import exploration, model_book, routing
 from swarmesh.core.candidates import kept, unfit, veto
+from swarmesh.core.costs import Costs
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.ledger import CHARS_PER_TOKEN
+from swarmesh.core.ledger_rule import AFFINITY, BACKLOG_SHARE, DECODE_WORK, RERATE_MS
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.policies import PolicyName
 from swarmesh.core.routing import MEASURED, Router
+from swarmesh.core.speed import speed_class, speed_of_class
 from swarmesh.core.task import Task
 
 MOST = 1
@@ -31,6 +38,8 @@ prefixes = st.builds(lambda chain, length: chains[chain][:length], st.integers(0
 class RouterMachine(RuleBasedStateMachine):
     """One fleet, one router, and tasks that run."""
 
+    linear_max = 100
+
     def __init__(self) -> None:
         super().__init__()
         self.fleet = Fleet()
@@ -40,6 +49,7 @@ class RouterMachine(RuleBasedStateMachine):
         self.made = 0
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(routing, "CANDIDATES_MAX", MOST)  # So few that most workers are never looked at.
+        self.patch.setattr(model_book, "LINEAR_MAX", self.linear_max)
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -56,7 +66,8 @@ class RouterMachine(RuleBasedStateMachine):
     def a_fleet(self, policy: PolicyName, speeds: list[float]) -> None:
         self.router.set_policy(None, policy)
         for number, speed in enumerate(speeds):
-            self.register(WorkerId(f"bee-{number}"), QWEN, WorkerStatus.HEALTHY, 4, 100 * number, 7, speed)
+            name = WorkerId(f"bee-{number}")
+            self.register(name, QWEN, WorkerStatus.HEALTHY, 4, 100 * number, 7, speed, reported=True)
 
     @rule(
         name=names,
@@ -66,6 +77,7 @@ class RouterMachine(RuleBasedStateMachine):
         registered_ms=st.integers(0, 1_000_000),
         pid=st.integers(1, 2),
         speed=st.sampled_from([1.0, 1.0, 8.0]),
+        reported=st.booleans(),
     )
     def register(
         self,
@@ -76,12 +88,14 @@ class RouterMachine(RuleBasedStateMachine):
         registered_ms: int,
         pid: int,
         speed: float,
+        *,
+        reported: bool,
     ) -> None:
         known = self.fleet.get(name)
         worker = Worker(
             name, model, "cpu", HostName("oak"), "", slots, False, registered_ms, status, proximity=slots / 3
         )
-        worker.engine_pid, worker.reported = pid, True
+        worker.engine_pid, worker.reported = pid, reported
         worker.pace.work, worker.pace.time_s = 10_000.0, 200.0 / speed
         if known is not None and known.model == model:
             worker.running, worker.backlog, worker.pace = known.running, known.backlog, known.pace
@@ -98,18 +112,19 @@ class RouterMachine(RuleBasedStateMachine):
         silent=st.sampled_from([False, False, True]),
         slots=st.integers(0, 4),
         quality=st.sampled_from([1.0, 0.3]),
-        broke=st.booleans(),
     )
-    def change(
-        self, *, name: WorkerId, status: WorkerStatus, silent: bool, slots: int, quality: float, broke: bool
-    ) -> None:
+    def change(self, *, name: WorkerId, status: WorkerStatus, silent: bool, slots: int, quality: float) -> None:
         worker = self.fleet.get(name)
         if worker is None:
             return
         worker.status, worker.silent, worker.slots, worker.quality = status, silent, slots, quality
         worker.reported = True
         self.fleet.note(worker)
-        if broke:
+
+    @rule(name=names)
+    def break_stream(self, name: WorkerId) -> None:
+        worker = self.fleet.get(name)
+        if worker is not None:
             self.router.broke(worker, self.now_ms)
 
     @rule(step_ms=st.sampled_from([1, 50, 300, 2_000, 40_000, 400_000]))
@@ -151,20 +166,39 @@ class RouterMachine(RuleBasedStateMachine):
         assert len(decision.candidates) <= MOST
         assert decision.chosen in [candidate.worker_id for candidate in decision.candidates]
         sound = [worker for worker in fits if worker.status is not WorkerStatus.SUSPECT] or fits
+        self.look_at_ratings(sound)
         scores = {worker.worker_id: self.score(worker, task) for worker in sound}
         if decision.reason != MEASURED:
             best = (min if decision.better == "lower" else max)(scores.values())
             assert math.isclose(scores[decision.chosen], best, abs_tol=1e-9), (decision, scores)
         assert math.isclose(decision.cost, scores[decision.chosen], abs_tol=1e-9)
+        if decision.reason != MEASURED and self.linear_max > len(owners):
+            turns = {worker.worker_id: self.turn(worker, task) for worker in sound}
+            assert turns[decision.chosen] == min(
+                turns[each] for each in turns if scores[each] == scores[decision.chosen]
+            )
         self.start(task, decision.chosen)
 
-    def score(self, worker: Worker, task: Task) -> float:
+    def look_at_ratings(self, workers: list[Worker]) -> None:
         book = self.router.book_of(QWEN)
         assert book is not None
-        common = book.prefixes.common(task.prefix, book.serving())
-        blocks = book.prefixes.blocks(worker.worker_id, task.prefix)
-        cached = book.cached_tokens(worker.worker_id, task, blocks, common)
-        return book.rule.score(worker, task, cached, self.now_ms)
+        for worker in workers if book.policy is PolicyName.SWARM else ():
+            assert_rated(worker, book.costs, self.now_ms)
+
+    def turn(self, worker: Worker, task: Task) -> tuple[int, int]:
+        book = self.router.book_of(QWEN)
+        by_age = book is not None and book.policy is PolicyName.SWARM and task.priority is Priority.HIGH
+        return worker.registered_at_ms if by_age else 0, worker.last_chosen
+
+    def score(self, worker: Worker, task: Task) -> float:
+        """What a look at this worker alone says."""
+        book = self.router.book_of(QWEN)
+        assert book is not None
+        cached = book.cached_tokens(worker, task)
+        if book.policy is PolicyName.SWARM:
+            return cost(worker, task, cached[0] if cached else 0.0, book.costs, self.now_ms)
+        score = book.rule.weigh([worker], task, cached, self.now_ms)[0][0]
+        return score if book.rule.better == "lower" else -score
 
     def start(self, task: Task, worker_id: WorkerId) -> None:
         worker = self.fleet.get(worker_id)
@@ -201,8 +235,33 @@ class RouterMachine(RuleBasedStateMachine):
         assert book is None or sum(book.reasons.values()) == len(book.workers)
 
 
+class OrderedRouterMachine(RouterMachine):
+    """The same where workers stand in order."""
+
+    linear_max = 0
+
+
+def cost(worker: Worker, task: Task, cached_tokens: float, costs: Costs, now_ms: int) -> float:
+    """The formula of the policy ``swarm``, as it is written down."""
+    backlog = worker.backlog + (0.0 if worker.reported else costs.output_tokens)
+    reading = costs.prefill_weight * max(0.0, task.prompt_chars / CHARS_PER_TOKEN - cached_tokens)
+    work = BACKLOG_SHARE * backlog + DECODE_WORK * len(worker.running) + AFFINITY * reading
+    return max(0, worker.read_until_ms - now_ms) / 1_000 + work / worker.pace.rated
+
+
+def assert_rated(worker: Worker, costs: Costs, now_ms: int) -> None:
+    """A free worker is compared by the speed it has by now; bad marks may be looked at a little late."""
+    pace, trail = worker.pace, worker.trail
+    speed, seen_ms = pace.speed(costs.prior_speed), max(trail.at_ms, now_ms - RERATE_MS)
+    least, most = (speed_class(speed * trail.quality(at_ms)) for at_ms in (seen_ms, now_ms))
+    assert least <= pace.number <= most, (worker, least, most)
+    assert pace.rated == speed_of_class(pace.number)
+
+
 TestRouterMachine = RouterMachine.TestCase
 TestRouterMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestOrderedRouterMachine = OrderedRouterMachine.TestCase
+TestOrderedRouterMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 
 
 def test_bounds_of_exploration_are_in_order() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmesh.core.errors import EngineError
-from swarmesh.wire.sse import DONE_MARK, PING, SseEvent, SseReader, render
+from swarmesh.wire.sse import DONE_MARK, PING, SseEvent, SseReader, render, waiting_line
 
 JSON = st.recursive(
     st.none() | st.integers() | st.text(max_size=20), lambda inner: st.lists(inner, max_size=3), max_leaves=5
@@ -74,3 +74,12 @@ def test_fields_as_other_servers_write_them() -> None:
 def test_a_number_longer_than_any_is_no_number(field: bytes) -> None:
     (event,) = SseReader().feed(field + b"9" * 10_000 + b"\ndata: x\n\n")
     assert event == SseEvent(b"x")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), events())
+@settings(deadline=None)
+def test_what_a_stream_waits_for_is_a_line_that_changes_no_event(words: str, event: SseEvent) -> None:
+    line = waiting_line(words)
+    assert line.count(b"\n") + line.count(b"\r") == 1
+    assert line.endswith(b"\n")
+    assert SseReader().feed(line + render(event)) == SseReader().feed(render(event))

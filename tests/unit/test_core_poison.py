@@ -198,7 +198,7 @@ def test_a_stream_that_breaks_after_the_next_engine_was_reported_belongs_to_the_
     hive.crash("t1")
     hive.waggle("a", slots=2, engine_pid=PID + 1)
     hive.crash("t2")  # It was not alone on the engine that crashed, and so is not proven to be the one.
-    assert (hive.task("t2").kills, hive.swarm.dispatcher.poison.kills_of(SAME, hive.now_ms)) == (1, 0)
+    assert (hive.task("t2").kills, hive.swarm.dispatcher.admission.poison.kills_of(SAME, hive.now_ms)) == (1, 0)
 
 
 def test_the_crash_of_the_next_engine_is_another_one_also_when_news_of_the_first_came_late() -> None:
@@ -416,7 +416,7 @@ def test_a_crash_in_company_proves_nothing_against_a_fingerprint() -> None:
     hive.submit("t2", fingerprint=SAME)
     hive.alarm("a", "engine_crashed", returning=True)
     hive.cut_as_asked()
-    assert hive.swarm.dispatcher.poison.kills_of(SAME, hive.now_ms) == 0
+    assert hive.swarm.dispatcher.admission.poison.kills_of(SAME, hive.now_ms) == 0
 
 
 def test_what_was_accepted_before_is_watched_and_not_refused() -> None:

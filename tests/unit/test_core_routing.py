@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
+from swarmesh.core import model_book, routing
 from swarmesh.core.candidates import veto
+from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
+from swarmesh.core.model_book import LINEAR_MAX
 from swarmesh.core.policies import PolicyName
-from swarmesh.core.routing import Decision, Router, default_model
+from swarmesh.core.routing import CANDIDATES_MAX, Decision, Router, default_model
 from swarmesh.core.task import Task
+from swarmesh.core.trail import SLOW
 
 QWEN, DEMO = ModelName("qwen"), ModelName("demo")
 MEDIUM = Priority.MEDIUM
@@ -105,6 +110,74 @@ def test_the_least_work_per_slot_wins() -> None:
 def test_equals_take_turns() -> None:
     fleet = a_fleet(a_worker("a", last=7), a_worker("b", last=3), a_worker("c", last=5))
     assert choose(fleet, a_task()).chosen == "b"
+
+
+def test_of_equals_the_one_up_longest_has_the_tasks_of_high_priority() -> None:
+    old, young = a_worker("old", last=9), a_worker("young", last=1)
+    young.registered_at_ms = 50_000
+    for linear_max in (LINEAR_MAX, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model_book, "LINEAR_MAX", linear_max)
+            router = Router(a_fleet(young, old))
+            urgent, usual = a_task(), a_task()
+            urgent.priority = Priority.HIGH
+            decision = router.choose(urgent, 60_000)
+            assert (decision.chosen, decision.reason) == ("old", "senior")
+            assert "of equals it has been up the longest" in decision.in_words()
+            assert router.choose(usual, 60_000).chosen == "young"
+
+
+@pytest.fixture
+def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers stand in order however few there are, and only the first of each lane is looked at."""
+    monkeypatch.setattr(model_book, "LINEAR_MAX", 0)
+    monkeypatch.setattr(routing, "CANDIDATES_MAX", 1)
+
+
+@pytest.mark.usefixtures("in_order")
+def test_who_has_not_reported_does_not_stand_before_those_who_have() -> None:
+    unknown, idle = a_worker("unknown"), a_worker("idle", last=5)
+    idle.reported = True
+    assert choose(a_fleet(unknown, idle), a_task(), PolicyName.SWARM).chosen == "idle"
+
+
+@pytest.mark.usefixtures("in_order")
+def test_bad_marks_are_looked_at_again_and_again_while_nothing_happens() -> None:
+    slow, marked = a_worker("slow", busy=1), a_worker("marked", busy=1)
+    for worker, speed in ((slow, 45.0), (marked, 52.0)):
+        worker.pace.work, worker.pace.time_s = 1e6, 1e6 / speed
+    marked.trail.lower(SLOW, 0)
+    marked.backlog += 1.0
+    router = Router(a_fleet(slow, marked))
+    chosen = [router.choose(a_task(), now_ms).chosen for now_ms in range(0, 400_000, 10_000)]
+    # As long as the marks count both are in one class of speed, and whoever has less to do goes first.
+    assert (chosen[0], chosen[5], chosen[-1]) == ("slow", "slow", "marked")
+
+
+def test_a_task_that_was_gone_on_with_teaches_nothing() -> None:
+    worker = a_worker("a")
+    router = Router(a_fleet(worker))
+    for attempt in (2, 1):
+        task = a_task()
+        task.attempt = attempt
+        router.choose(task, 0)
+        router.dispatched(worker, task, 0)
+        router.settled(worker, task, 1_000, StreamEnded(task.task_id, attempt, 5_000))
+        assert (worker.pace.work > 0) is (attempt == 1)
+
+
+def test_a_few_are_all_looked_at_and_of_many_the_best_are_named() -> None:
+    for count in (LINEAR_MAX, LINEAR_MAX + 40):
+        decision = choose(a_fleet(*(a_worker(f"w{number}") for number in range(count))), a_task(), PolicyName.SWARM)
+        assert (decision.considered, len(decision.candidates)) == (count, CANDIDATES_MAX)
+
+
+def test_a_decision_survives_being_packed_with_what_it_was_made_of() -> None:
+    decision = choose(a_fleet(a_worker("a", busy=1), a_worker("b")), a_task(), PolicyName.SWARM)
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(decision), type=Decision)
+    assert [each.parts for each in again.candidates] == [each.parts for each in decision.candidates]
+    parts = dict(again.candidates[1].parts)
+    assert parts["backlog_s"] + parts["prefill_s"] + parts["decode_s"] == pytest.approx(again.candidates[1].score)
 
 
 def test_a_suspect_is_the_last_choice_and_not_no_choice() -> None:

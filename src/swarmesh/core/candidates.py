@@ -16,7 +16,9 @@ from swarmesh.core.ids import WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.task import Task
 
-SERVING: Final = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
+_HEALTHY: Final = WorkerStatus.HEALTHY
+_SUSPECT: Final = WorkerStatus.SUSPECT
+SERVING: Final = frozenset({_HEALTHY, _SUSPECT})
 # A suspect is the last choice, not no choice: waggles that are late under load must not stop the swarm.
 
 BUSY: Final = "busy"
@@ -26,8 +28,9 @@ _STALE_MAX: Final = 64
 
 def unfit(worker: Worker) -> str | None:
     """Why this worker may not take anything now; None when it may."""
-    if worker.status not in SERVING:
-        return str(worker.status)
+    status = worker.status
+    if status is not _HEALTHY and status is not _SUSPECT:
+        return str(status)
     if worker.silent:
         return "silent"
     if len(worker.running) >= worker.slots:
@@ -57,16 +60,19 @@ class Rank(NamedTuple):
 
     Attributes:
         lane: Of its kind; within a lane, the order by ``key`` is the order for every task.
-        key: Lower is asked first; of equals, the one whose last task was given longest ago.
+        key: Lower is asked first.
         until_ms: When it must be ranked anew although nothing happens to it; 0 for never.
+        tie: Lower is asked first of those with the same key; of equals, the one whose last task was given longest ago.
     """
 
     lane: int
     key: float
     until_ms: int = 0
+    tie: int = 0
 
 
-_Entry = tuple[float, int, int, int, Worker]
+_Entry = tuple[float, int, int, int, int, Worker]
+"""Key, tie, last turn, place among those that never had one, serial number, and who it is."""
 _Lane = tuple[bool, int]
 
 
@@ -85,21 +91,23 @@ class Candidates:
     def offer(self, worker: Worker, now_ms: int) -> None:
         """Rank a free worker, anew if it was before."""
         worker_id = worker.worker_id
-        rank = self._rank(worker, now_ms)
-        lane = (worker.status is WorkerStatus.SUSPECT, rank.lane)
+        lane_number, key, until_ms, tie = self._rank(worker, now_ms)
+        lane, last = (worker.status is _SUSPECT, lane_number), worker.last_chosen
         known = self._current.get(worker_id)
         if known is not None:
             entry = known[1]
-            if known[0] == lane and entry[0] == rank.key and entry[1] == worker.last_chosen and entry[4] is worker:
+            if known[0] == lane and entry[:3] == (key, tie, last) and entry[5] is worker:
                 return
         serial = next(self._serials)
         turn = self._turns.setdefault(worker_id, serial)
-        entry = (rank.key, worker.last_chosen, turn, serial, worker)
+        entry = (key, tie, last, turn, serial, worker)
         self._current[worker_id] = (lane, entry)
-        heap = self._lanes.setdefault(lane, [])
+        heap = self._lanes.get(lane)
+        if heap is None:
+            heap = self._lanes[lane] = []
         heappush(heap, entry)
-        if rank.until_ms:
-            heappush(self._expiries, (rank.until_ms, serial, worker))
+        if until_ms:
+            heappush(self._expiries, (until_ms, serial, worker))
         if len(heap) > self._limits.get(lane, _STALE_MAX):
             self._sweep(lane)
 
@@ -117,13 +125,12 @@ class Candidates:
         while self._expiries and self._expiries[0][0] <= now_ms:
             _, serial, worker = heappop(self._expiries)
             known = self._current.get(worker.worker_id)
-            if known is not None and known[1][3] == serial:
+            if known is not None and known[1][4] == serial:
+                self.withdraw(worker.worker_id)  # Also one whose rank is the same is looked at again after that.
                 self.offer(worker, now_ms)
 
     def heads(self, task: Task, most: int) -> list[Worker]:
         """The first of every lane that may take this task, more of each while ``most`` lasts; suspects only alone."""
-        if len(self._current) <= most:
-            return self._all(task)
         for suspects in (False, True):
             lanes = [lane for lane in self._lanes if lane[0] is suspects]
             each = max(1, most // len(lanes)) if lanes else 0
@@ -135,20 +142,11 @@ class Candidates:
     def holds(self, worker: Worker) -> bool:
         """Whether this worker stands here, with the turn it has now."""
         known = self._current.get(worker.worker_id)
-        return known is not None and known[1][4] is worker and known[1][1] == worker.last_chosen
+        return known is not None and known[1][5] is worker and known[1][2] == worker.last_chosen
 
     def __len__(self) -> int:
         """How many are free."""
         return len(self._current)
-
-    def _all(self, task: Task) -> list[Worker]:
-        choosy = bool(task.tried) or task.on_probation
-        suspects: list[Worker] = []
-        found: list[Worker] = []
-        for lane, entry in self._current.values():
-            if not choosy or kept(entry[4], task) is None:
-                (suspects if lane[0] else found).append(entry[4])
-        return found or suspects
 
     def _first(self, lane: _Lane, task: Task, most: int) -> list[Worker]:
         heap, found, aside = self._lanes[lane], list[Worker](), list[_Entry]()
@@ -158,8 +156,8 @@ class Candidates:
             if not self._is_held(lane, entry):
                 heappop(heap)
                 continue
-            if not choosy or kept(entry[4], task) is None:
-                found.append(entry[4])
+            if not choosy or kept(entry[5], task) is None:
+                found.append(entry[5])
                 if len(found) == most:
                     break
             aside.append(heappop(heap))
@@ -179,9 +177,9 @@ class Candidates:
         heapify(self._expiries)
 
     def _is_held(self, lane: _Lane, entry: _Entry) -> bool:
-        known = self._current.get(entry[4].worker_id)
+        known = self._current.get(entry[5].worker_id)
         return known is not None and known[1] is entry and known[0] == lane
 
     def _is_newest(self, expiry: tuple[int, int, Worker]) -> bool:
         known = self._current.get(expiry[2].worker_id)
-        return known is not None and known[1][3] == expiry[1]
+        return known is not None and known[1][4] == expiry[1]

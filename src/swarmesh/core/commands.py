@@ -78,6 +78,21 @@ class SpawnWorker(msgspec.Struct, frozen=True, gc=False):
     gpus: tuple[int, ...] = ()
 
 
+class SeekSites(msgspec.Struct, frozen=True, gc=False):
+    """Find out where a worker of the model could be started; ``SitesFound`` with that ``action`` is expected back."""
+
+    model: ModelName
+    action: int
+
+
+class RecordLoadTime(msgspec.Struct, frozen=True, gc=False):
+    """Keep how long a worker of the model takes to be ready on that host."""
+
+    model: ModelName
+    host: HostName
+    load_ms: int
+
+
 class RefuseSpawn(msgspec.Struct, frozen=True, gc=False):
     """Tell whoever asked for a worker why there will be none."""
 
@@ -100,7 +115,7 @@ class ForgetWorker(msgspec.Struct, frozen=True, gc=False):
 
 
 class RaiseAlarm(msgspec.Struct, frozen=True, gc=False):
-    """Let people know."""
+    """Let people know; no worker for what concerns a model, a policy or the whole swarm: ``message`` names it."""
 
     worker_id: WorkerId
     code: str
@@ -115,6 +130,8 @@ Command = (
     | FailTask
     | RecordTask
     | SpawnWorker
+    | SeekSites
+    | RecordLoadTime
     | RefuseSpawn
     | StopWorker
     | ForgetWorker

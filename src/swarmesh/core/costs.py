@@ -14,8 +14,10 @@ PREFILL_WEIGHTS: Final = (0.002, 1.0)
 CROWD_EXPONENT: Final = 0.5
 """Before anything is known. 0: an engine gets no more done with many tasks at once; 1: each runs as it would alone."""
 CROWD_PRIOR: Final = 4.0
+_RATE_PRIOR: Final = (CROWD_EXPONENT - 1.0) * CROWD_PRIOR
 PRIOR_TASKS: Final = 4.0
 TASKS_HALF_LIFE: Final = 200.0
+_FADE: Final = 0.5 ** (1 / TASKS_HALF_LIFE)
 
 
 class Costs:
@@ -37,24 +39,22 @@ class Costs:
         self._read_tokens = 1_000.0
         self._written_tokens = PRIOR_TASKS * DEFAULT_OUTPUT_TOKENS
         self._answers = PRIOR_TASKS
-        self._crowd_rate = (CROWD_EXPONENT - 1.0) * CROWD_PRIOR
+        self._crowd_rate = _RATE_PRIOR
         self._crowd_square = CROWD_PRIOR
         self._learned = 0
         self._median_due = 1
 
     def read(self, tokens: float, seconds: float, speed: float) -> None:
         """A worker of that speed read so many tokens, and nothing before them."""
-        fade = 0.5 ** (1 / TASKS_HALF_LIFE)
-        self._read_work = self._read_work * fade + seconds * speed
-        self._read_tokens = self._read_tokens * fade + tokens
+        self._read_work = self._read_work * _FADE + seconds * speed
+        self._read_tokens = self._read_tokens * _FADE + tokens
         least, most = PREFILL_WEIGHTS
         self.prefill_weight = min(most, max(least, self._read_work / self._read_tokens))
 
     def wrote(self, tokens: int) -> None:
         """An answer was so long."""
-        fade = 0.5 ** (1 / TASKS_HALF_LIFE)
-        self._written_tokens = self._written_tokens * fade + tokens
-        self._answers = self._answers * fade + 1.0
+        self._written_tokens = self._written_tokens * _FADE + tokens
+        self._answers = self._answers * _FADE + 1.0
         self.output_tokens = self._written_tokens / self._answers
 
     def ran(self, pace: Pace, crowd: float, rate: float) -> None:
@@ -64,9 +64,9 @@ class Costs:
         that a fast worker that is always full is not taken for a sign that being full makes fast.
         """
         crowd_by, rate_by = pace.differ(math.log(crowd), math.log(rate))
-        fade = 0.5 ** (1 / TASKS_HALF_LIFE)
-        self._crowd_rate = self._fade(self._crowd_rate, (CROWD_EXPONENT - 1.0) * CROWD_PRIOR, fade) + crowd_by * rate_by
-        self._crowd_square = self._fade(self._crowd_square, CROWD_PRIOR, fade) + crowd_by * crowd_by
+        # What was learned fades, what was assumed does not.
+        self._crowd_rate = (self._crowd_rate - _RATE_PRIOR) * _FADE + _RATE_PRIOR + crowd_by * rate_by
+        self._crowd_square = (self._crowd_square - CROWD_PRIOR) * _FADE + CROWD_PRIOR + crowd_by * crowd_by
         self.crowd_exponent = min(1.0, max(0.0, 1.0 + self._crowd_rate / self._crowd_square))
 
     def compare(self, paces: Iterable[Pace], workers: int) -> bool:
@@ -84,8 +84,3 @@ class Costs:
             return False
         self.prior_speed = median
         return True
-
-    @staticmethod
-    def _fade(total: float, prior: float, fade: float) -> float:
-        # What was learned fades, what was assumed does not.
-        return (total - prior) * fade + prior

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from swarmesh.core import refusals
+from swarmesh.core.admission import QUEUE_MAX_PER_KEY, Admission
 from swarmesh.core.candidates import SERVING, veto
 from swarmesh.core.commands import (
     BreakStream,
@@ -18,72 +19,92 @@ from swarmesh.core.commands import (
     RecordTask,
     StartStream,
 )
+from swarmesh.core.delays import Delays
 from swarmesh.core.errors import PoisonTaskError, SwarmeshError
 from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed, TaskCancelled, TaskSubmitted
 from swarmesh.core.fleet import Fleet, Worker
-from swarmesh.core.ids import Blame, ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.ids import Blame, ModelName, Priority, TaskId
 from swarmesh.core.limits import Limits
 from swarmesh.core.liveness import WorkerFact, following
 from swarmesh.core.patience import Patience
-from swarmesh.core.poison import ENGINE_CRASHED, KILLS_MAX, PoisonBooks
+from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.core.preemption import Victims, is_overdue
 from swarmesh.core.queue import BroodQueue
-from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, Decision, Router, default_model
+from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, Decision, Router
+from swarmesh.core.script import Hook
+from swarmesh.core.script_guard import Scripted
+from swarmesh.core.script_patience import ScriptPatience
 from swarmesh.core.task import Task, TaskFact, TaskStatus
+from swarmesh.core.witness import Witness
 
-QUEUE_MAX_PER_KEY: Final = 1_000
 LOOK_AHEAD_MAX: Final = 64
 """Kinds of waiting tasks (by the workers that failed them), each looked at once for a free slot."""
+SCRIPT_LOOK_AHEAD_MAX: Final = 8
+"""The same while a script chooses, which costs more for each."""
 
 
 class Dispatcher:
     """Owns tasks and the queue; reads the fleet and keeps its ledger."""
 
     def __init__(
-        self, fleet: Fleet, router: Router, *, queue_max_per_key: int = QUEUE_MAX_PER_KEY, preemption: bool = True
+        self,
+        fleet: Fleet,
+        router: Router,
+        *,
+        queue_max_per_key: int = QUEUE_MAX_PER_KEY,
+        preemption: bool = True,
+        scripted: Scripted | None = None,
     ) -> None:
         self.tasks: dict[TaskId, Task] = {}
         self.limits = Limits()
         self.queue = BroodQueue(self.limits.holds)
         self.limits.on_change = self.queue.look_again
-        self.poison = PoisonBooks()
         self._fleet = fleet
         self._router = router
+        self._scripted = scripted if scripted is not None else Scripted()
+        self.admission = Admission(fleet, self.queue, self.limits, self._scripted, queue_max_per_key)
         self._victims = Victims()
-        self._queue_max_per_key = queue_max_per_key
         self._preemption = preemption
         self._serial = 0
         self._preempted: dict[TaskId, Task] = {}
-        self._patience = Patience(fleet)
+        self._patience = Patience(fleet, self.admission.expects)
+        self._script_patience = ScriptPatience(router, self._scripted)
+        self.delays = Delays()
+        self.witness: Witness | None = None
 
     def submitted(self, event: TaskSubmitted, now_ms: int, out: list[Command]) -> None:
         """Start the task, queue it, or say why neither is possible."""
-        task = self._task(event, now_ms)
+        task = self.admission.task(event, now_ms)
         assert task.task_id not in self.tasks, "task ids are made once"
-        refusal = self._quarantine(task, now_ms) if not event.accepted else None
+        refusal = self.admission.not_let_in(task, now_ms) if not event.accepted else None
+        if self.witness is not None and not event.accepted:
+            self.witness.let_in(task, refusal, now_ms)
         if refusal is None:
             self.limits.entered(task, now_ms)
-            if self._go_on(event, task, now_ms, out) or self._start(task, now_ms, out):
+            if (event.running_on and self._go_on(event, task, now_ms, out)) or self._start(task, now_ms, out):
                 self.tasks[task.task_id] = task
                 return
-            refusal = None if event.accepted else self._refusal(task, model_known=event.model_known)
+            refusal = None if event.accepted else self._not_queued(task, event)
         if refusal is not None:
             self._finish(task, TaskFact.FAILED, out, refusal)
             return
         self.tasks[task.task_id] = task
         self.queue.push(task)
         self._preempt(task.model, now_ms, out)
+        self.admission.supply.asked(task.model, now_ms, out)
 
     def refusal(self, event: TaskSubmitted, now_ms: int) -> SwarmeshError | None:
         """Why this task would be refused now, None when it would not; changes nothing.
 
         For whoever has to know before the task is made durable.
         """
-        task = self._task(event, now_ms)
-        refusal = self._quarantine(task, now_ms)
+        task = self.admission.task(event, now_ms)
+        refusal = self.admission.not_let_in(task, now_ms)
+        if refusal is not None and self.witness is not None:
+            self.witness.let_in(task, refusal, now_ms)
         if refusal is not None or self._router.choose(task, now_ms).chosen is not None:
             return refusal
-        return self._refusal(task, model_known=event.model_known)
+        return self._not_queued(task, event)
 
     def ended(self, event: StreamEnded, now_ms: int, out: list[Command]) -> None:
         """Close the books of a task and give its slot to the next."""
@@ -91,6 +112,7 @@ class Dispatcher:
         if task is None:
             return
         self._settle(task, now_ms, end=event)
+        self.delays.took(task, event)
         self.limits.used(task, event, now_ms)
         self.queue.settle(task, event)
         self._finish(task, TaskFact.ENDED, out)
@@ -113,7 +135,8 @@ class Dispatcher:
         if task is None:
             return
         self._hold_against(event, task, now_ms)
-        error = refusals.reason_not_to_move(self._fleet, task, event)
+        supplied = self.admission.supply.expects(task.model)
+        error = refusals.reason_not_to_move(self._fleet, task, event, supplied=supplied)
         if error is not None:
             self._finish(task, TaskFact.FAILED, out, error)
             self._fail_twins(task, error, out)
@@ -174,27 +197,17 @@ class Dispatcher:
                 if not self._patience.ends(task, now_ms):
                     continue
                 self.queue.remove(task)
-                self._finish(task, TaskFact.FAILED, out, refusals.no_rustbees(self._fleet, task))
+                self._finish(task, TaskFact.FAILED, out, self.admission.nobody_for(task))
+            for task in self._script_patience.kept_too_long(self.queue.waiting(model), now_ms):
+                self.queue.remove(task)
+                self._finish(task, TaskFact.FAILED, out, refusals.kept_from_all(self._scripted.name, task))
             self.serve(model, now_ms, out)
 
-    def _task(self, event: TaskSubmitted, now_ms: int) -> Task:
-        return Task(
-            task_id=event.task_id,
-            model=event.model or default_model(self._fleet) or event.model,
-            priority=event.priority,
-            key_id=event.key_id,
-            durable=event.durable,
-            prompt_chars=event.prompt_chars,
-            max_tokens=event.max_tokens,
-            submitted_at_ms=now_ms,
-            band=event.priority,
-            resumable=event.resumable,
-            fingerprint=event.fingerprint,
-            prefix=event.prefix,
-            attempt=event.attempts,
-            kills=max(event.kills, min(1, self.poison.kills_of(event.fingerprint, now_ms))),
-            queued_at_ms=now_ms,
-        )
+    def fail_waiting(self, model: ModelName, error: SwarmeshError, out: list[Command]) -> None:
+        """Fail the interactive tasks that wait for a model that nobody will serve; durable ones go on waiting."""
+        for task in [task for task in self.queue.waiting(model) if not task.durable]:
+            self.queue.remove(task)
+            self._finish(task, TaskFact.FAILED, out, error)
 
     def _go_on(self, event: TaskSubmitted, task: Task, now_ms: int, out: list[Command]) -> bool:
         # A worker that outlived the queen has gone on with its tasks: there, and nowhere else, nothing is lost.
@@ -207,8 +220,8 @@ class Dispatcher:
 
     def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
         # Nobody overtakes a task that could take the same slot; one that failed on whoever is free cannot.
-        first = next(self.queue.ready(task.model), None)
-        if (first is not None and not _is_choosy(first)) or self.limits.holds(task):
+        first = next(self.queue.ready(task.model), None) if self.queue.has(task.model) else None
+        if (first is not None and not self._is_choosy(first)) or self.limits.holds(task):
             return False
         decision = self._router.choose(task, now_ms)
         if decision.chosen is None:
@@ -219,6 +232,8 @@ class Dispatcher:
     def _dispatch(self, task: Task, decision: Decision, now_ms: int, out: list[Command]) -> None:
         worker = self._fleet.get(decision.chosen) if decision.chosen else None
         assert worker is not None, "a decision names a known worker"
+        if self.witness is not None:
+            self.witness.chose(task, decision, now_ms)
         task.apply(TaskFact.DISPATCHED)
         task.attempt += 1
         task.queue_ms += now_ms - task.queued_at_ms
@@ -248,7 +263,7 @@ class Dispatcher:
             self._dispatch(task, decision, now_ms, out)
 
     def _preempt(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
-        while (found := self._next_preempting(model)) is not None:
+        while (found := self._next_preempting(model, now_ms)) is not None:
             task, victim, worker = found
             self._settle(victim, now_ms)
             victim.apply(TaskFact.PREEMPTED)
@@ -257,16 +272,19 @@ class Dispatcher:
             self._preempted[victim.task_id] = victim
             out.append(PreemptStream(victim.task_id, victim.attempt, worker.worker_id))
             self._wait_again(victim, now_ms, out)
-            decision = msgspec.structs.replace(self._router.choose(task, now_ms), policy=POLICY_PREEMPT)
-            self._dispatch(task, decision, now_ms, out)
+            decision = self._router.choose(task, now_ms)
+            if decision.chosen is None:  # A script had let it go there, and does not any more.
+                self._fill(model, now_ms, out)
+                return
+            self._dispatch(task, msgspec.structs.replace(decision, policy=POLICY_PREEMPT), now_ms, out)
             self._fill(model, now_ms, out)  # A slot that was nothing for the one may do for the other.
 
-    def _next_preempting(self, model: ModelName) -> tuple[Task, Task, Worker] | None:
+    def _next_preempting(self, model: ModelName, now_ms: int) -> tuple[Task, Task, Worker] | None:
         for task in self._candidates(model):
             if task.band is not Priority.HIGH:
                 break
             found = self._victim_for(task)
-            if found is not None:
+            if found is not None and not self._router.keeps(found[1], task, now_ms):
                 return task, *found
         return None
 
@@ -274,6 +292,10 @@ class Dispatcher:
         if not self._preemption or task.band is not Priority.HIGH or self.limits.holds(task):
             return None
         return self._victims.newest(self._fleet, self.tasks, task)
+
+    def _not_queued(self, task: Task, event: TaskSubmitted) -> SwarmeshError | None:
+        gets_a_slot = self._victim_for(task) is not None
+        return self.admission.not_queued(task, model_known=event.model_known, gets_a_slot=gets_a_slot)
 
     def _wait_again(self, task: Task, now_ms: int, out: list[Command]) -> None:
         task.worker_id = None
@@ -299,29 +321,22 @@ class Dispatcher:
 
     def _candidates(self, model: ModelName) -> Iterator[Task]:
         # The first of each kind: what is not free for it is not free for others like it.
-        kinds: set[tuple[bool, frozenset[WorkerId]]] = set()
+        kinds: set[tuple[object, ...]] = set()
+        is_scripted = self._scripted.has(Hook.SCORE)
         for task in self.queue.ready(model):
-            if not _is_choosy(task):
+            if not self._is_choosy(task):
                 yield task
                 return  # No filter depends on this task: who is not free for it is free for nobody behind it.
-            kind = (task.on_probation, frozenset(task.tried))
-            if kind not in kinds and len(kinds) < LOOK_AHEAD_MAX:
+            kind: tuple[object, ...] = (task.on_probation, frozenset(task.tried))
+            if is_scripted:  # It may look at anything; tasks of one client are taken to be much the same.
+                kind = (*kind, task.priority, task.key_id)
+            if kind not in kinds and len(kinds) < (SCRIPT_LOOK_AHEAD_MAX if is_scripted else LOOK_AHEAD_MAX):
                 kinds.add(kind)
                 yield task
 
-    def _quarantine(self, task: Task, now_ms: int) -> SwarmeshError | None:
-        kills = self.poison.kills_of(task.fingerprint, now_ms)
-        return refusals.quarantined(kills) if kills >= KILLS_MAX else self.limits.refusal(task, now_ms)
-
-    def _refusal(self, task: Task, *, model_known: bool) -> SwarmeshError | None:
-        if not model_known and not self._fleet.of_model(task.model):
-            return refusals.unknown_model(task)
-        if not task.durable and not refusals.is_expected(self._fleet, task.model):
-            return refusals.no_rustbees(self._fleet, task)
-        waiting = self.queue.size_of_key(task.key_id)
-        if waiting < self._queue_max_per_key or self._victim_for(task) is not None:
-            return None  # Who takes a slot at once does not wait.
-        return refusals.queue_full(waiting)
+    def _is_choosy(self, task: Task) -> bool:
+        """Whether any filter depends on this task: then that nobody is free for it says nothing about others."""
+        return bool(task.tried) or task.on_probation or self._scripted.has(Hook.SCORE)
 
     def _hold_against(self, event: StreamBroke, task: Task, now_ms: int) -> None:
         blamed = event.blame is Blame.WORKER and event.code != refusals.NOT_READY
@@ -340,7 +355,7 @@ class Dispatcher:
         if event.final:
             task.barred.add(worker.worker_id)
         if event.code == ENGINE_CRASHED:
-            self.poison.blame(task, worker, now_ms)
+            self.admission.poison.blame(task, worker, now_ms)
         if worker.probation == task.task_id:
             worker.probation = None
 
@@ -382,8 +397,3 @@ class Dispatcher:
     def _record(self, task: Task, out: list[Command]) -> None:
         if task.durable:
             out.append(RecordTask(task.task_id, task.status, task.attempt, task.worker_id, task.kills))
-
-
-def _is_choosy(task: Task) -> bool:
-    """Whether any filter depends on this task: then that nobody is free for it says nothing about others."""
-    return bool(task.tried) or task.on_probation

@@ -91,6 +91,13 @@ class ForbiddenError(SwarmeshError):
     type = "permission_error"
 
 
+class PolicyRefusedError(ForbiddenError):
+    """The policy script of this swarm does not let the task in."""
+
+    code = "policy_refused"
+    default_hint = "'swarmesh policy list' names the script; whoever runs the swarm can change it or deactivate it."
+
+
 class NotFoundError(SwarmeshError):
     """There is nothing by that name."""
 
@@ -167,6 +174,13 @@ class NoExperiencedRustbeesError(NoRustbeesAvailableError):
     """No experienced rustbee can take this task of high priority."""
 
     code = "no_experienced_rustbees"
+
+
+class ModelCannotBePlacedError(NoRustbeesAvailableError):
+    """No rustbee of this modelcell could be started anywhere."""
+
+    code = "model_cannot_be_placed"
+    default_hint = "'swarmesh explain placement NAME' shows why not, by host; 'swarmesh models fit NAME' what it needs."
 
 
 class TooManyStreamsError(SwarmeshError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.placement import HostCandidate
+from swarmesh.core.scale_bounds import Bounds
 
 
 class GpuMemory(msgspec.Struct, frozen=True, gc=False):
@@ -191,6 +193,45 @@ class KeyLimited(msgspec.Struct, frozen=True, gc=False):
     tokens_per_minute: int = 0
 
 
+class ModelScaled(msgspec.Struct, frozen=True, gc=False):
+    """Somebody said how many workers a model may have; ``bounds`` None: it is not scaled any more.
+
+    Attributes:
+        model: Empty for the bounds of every model that has none of its own.
+    """
+
+    model: ModelName
+    bounds: Bounds | None
+
+
+class ScalingPaused(msgspec.Struct, frozen=True, gc=False):
+    """Nothing is started or stopped by itself, of no model, until this is said again with ``paused`` False."""
+
+    paused: bool
+
+
+class SitesFound(msgspec.Struct, frozen=True, gc=False):
+    """The answer to ``SeekSites``: where a worker of the model could be started now.
+
+    Attributes:
+        sites: One per host that could be asked, also those that lack the memory.
+        failures: Why the others could not be asked, by host; an empty host if no place at all can help (no such file).
+    """
+
+    model: ModelName
+    action: int
+    sites: tuple[HostCandidate, ...]
+    failures: tuple[tuple[HostName, str], ...] = ()
+
+
+class LoadTimeKnown(msgspec.Struct, frozen=True, gc=False):
+    """An earlier queen measured how long a worker of the model takes on that host from its start until it is ready."""
+
+    model: ModelName
+    host: HostName
+    load_ms: int
+
+
 class TaskCancelled(msgspec.Struct, frozen=True, gc=False):
     """The client left, or asked for an end."""
 
@@ -252,6 +293,10 @@ Event = (
     | TaskCancelled
     | Ticked
     | KeyLimited
+    | SitesFound
+    | ModelScaled
+    | ScalingPaused
+    | LoadTimeKnown
     | WorkerRegistered
     | WorkerAlarmed
     | WorkerFellSilent

@@ -35,6 +35,7 @@ class Exploration:
         self._used: OrderedDict[WorkerId, int] = OrderedDict()
         # Queens with different seeds do not measure in step.
         self._since = seed % SHARE
+        self._fresh_until_ms = 0
 
     def came(self, worker_id: WorkerId, now_ms: int) -> None:
         """A worker is there, for the first time or again."""
@@ -43,7 +44,7 @@ class Exploration:
     def used(self, worker_id: WorkerId, now_ms: int) -> bool:
         """A task goes to this worker; True when it had none for so long that what is known of it is old."""
         # Whoever was due is measured now, whatever it was chosen for.
-        is_back = self._come.pop(worker_id, None) is not None
+        is_back = bool(self._come) and self._come.pop(worker_id, None) is not None
         is_stale = now_ms - self._used.get(worker_id, now_ms) >= STALE_MS
         self._used[worker_id] = now_ms
         self._used.move_to_end(worker_id)
@@ -57,16 +58,27 @@ class Exploration:
 
     def due(self, now_ms: int, may: Callable[[WorkerId], bool]) -> WorkerId | None:
         """Who gets the next task to be measured, of those that may; None for nobody."""
-        for line, rest_ms, deadline_ms, spacing in (
-            (self._come, 0, DEADLINE_MS, SPACING),
-            (self._used, STALE_MS, STALE_DEADLINE_MS, STALE_SPACING),
-        ):
-            if self._since < spacing:
-                continue
-            for worker_id, at_ms in islice(line.items(), LOOKED_AT_MAX):
-                waited_ms = now_ms - at_ms - rest_ms
-                if waited_ms < 0:
-                    break
-                if (waited_ms >= deadline_ms or self._since >= SHARE) and may(worker_id):
-                    return worker_id
+        if self.is_quiet(now_ms):
+            return None
+        worker_id = self._overdue(self._come, now_ms, DEADLINE_MS, may)
+        if worker_id is not None or self._since < STALE_SPACING or now_ms < self._fresh_until_ms:
+            return worker_id
+        # Nobody is due before whoever was used longest ago; who is used from now on is due later still.
+        self._fresh_until_ms = next(iter(self._used.values()), now_ms) + STALE_MS
+        return self._overdue(self._used, now_ms - STALE_MS, STALE_DEADLINE_MS, may)
+
+    def is_quiet(self, now_ms: int) -> bool:
+        """Whether it is plain that nobody is `due`; so it is at most times, and every task asks."""
+        if self._since < SPACING:
+            return True
+        return not self._come and (self._since < STALE_SPACING or now_ms < self._fresh_until_ms)
+
+    def _overdue(
+        self, line: OrderedDict[WorkerId, int], now_ms: int, deadline_ms: int, may: Callable[[WorkerId], bool]
+    ) -> WorkerId | None:
+        for worker_id, at_ms in islice(line.items(), LOOKED_AT_MAX):
+            if at_ms > now_ms:
+                break
+            if (now_ms - at_ms >= deadline_ms or self._since >= SHARE) and may(worker_id):
+                return worker_id
         return None

@@ -13,7 +13,7 @@ wait) when a key comes, or is given back more than a turn.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import merge
@@ -93,12 +93,12 @@ class Running:
     """What the keys have running of one model that was submitted to one band: how many tasks, and how much work."""
 
     def __init__(self) -> None:
-        self._tasks: Counter[KeyId] = Counter()
+        self._tasks: dict[KeyId, int] = {}
         self._work: dict[KeyId, float] = {}
 
     def add(self, key_id: KeyId, work: float) -> None:
         """One more task."""
-        self._tasks[key_id] += 1
+        self._tasks[key_id] = self._tasks.get(key_id, 0) + 1
         self._work[key_id] = self._work.get(key_id, 0.0) + work
 
     def remove(self, key_id: KeyId, work: float) -> None:

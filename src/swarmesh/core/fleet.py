@@ -53,6 +53,8 @@ class Worker:
         pace: What is learned of its speed.
         trail: What it did badly of late.
         read_until_ms: When it will have read the prompts of its tasks, by the queen's books; 0 if it has none.
+        used_at_ms: When the scaler last saw that it is used, or first saw it; 0 before that.
+        used_serial: ``last_chosen`` by then.
     """
 
     worker_id: WorkerId
@@ -87,6 +89,8 @@ class Worker:
     pace: Pace = field(default_factory=Pace)
     trail: Trail = field(default_factory=Trail)
     read_until_ms: int = 0
+    used_at_ms: int = 0
+    used_serial: int = 0
 
     @property
     def may_serve(self) -> bool:

@@ -58,7 +58,7 @@ class KeyBook:
     @property
     def is_limited(self) -> bool:
         """Whether it has any limit."""
-        return bool(self.concurrency or self.tokens_per_minute)
+        return self.concurrency > 0 or self.tokens_per_minute > 0
 
     @property
     def left(self) -> float:
@@ -114,7 +114,7 @@ class Limits:
     def refusal(self, task: Task, now_ms: int) -> SwarmeshError | None:
         """Why this task is over a limit of its key now; None when it is not, or can wait until it is not."""
         book = self._books.get(task.key_id)
-        if book is None or task.durable:
+        if book is None or task.durable or not book.is_limited:
             return None
         if book.concurrency and book.taken >= book.concurrency:
             return refusals.key_concurrency(book.taken, book.concurrency, _seconds(book.run_ms / book.taken))
@@ -137,19 +137,21 @@ class Limits:
     def entered(self, task: Task, now_ms: int) -> None:
         """A task was let in."""
         if not task.durable:
-            self._take(task, now_ms)
+            self._take(self._book(task.key_id), task, now_ms)
 
     def started(self, task: Task, now_ms: int) -> None:
         """A task has a slot."""
         self._started_ms[task.task_id] = now_ms
-        self._book(task.key_id).running += 1
-        self._take(task, now_ms)
+        book = self._book(task.key_id)
+        book.running += 1
+        self._take(book, task, now_ms)
 
     def stopped(self, task: Task) -> None:
         """A task has lost its slot, and waits again."""
-        self._stop(task)
+        book = self._book(task.key_id)
+        self._stop(book, task)
         if task.durable:
-            self._give_back(task)
+            self._give_back(book, task)
 
     def used(self, task: Task, event: StreamEnded, now_ms: int) -> None:
         """A task has come to its end, and this is what it took; call before `over`."""
@@ -163,11 +165,12 @@ class Limits:
 
     def over(self, task: Task) -> None:
         """A task is over, however it ended; harmless for one that was never let in."""
-        self._stop(task)
+        book = self._book(task.key_id)
+        self._stop(book, task)
         paid = self._paid.pop(task.task_id, 0)
         if not task.attempt:  # It never ran.
-            self._book(task.key_id).add(paid)
-        self._give_back(task)
+            book.add(paid)
+        self._give_back(book, task)
 
     def look(self, now_ms: int) -> None:
         """Time has passed: buckets are a little fuller."""
@@ -176,8 +179,7 @@ class Limits:
                 book.fill(now_ms)
                 self.on_change(key_id)
 
-    def _take(self, task: Task, now_ms: int) -> None:
-        book = self._book(task.key_id)
+    def _take(self, book: KeyBook, task: Task, now_ms: int) -> None:
         if task.task_id not in self._placed:
             self._placed.add(task.task_id)
             book.taken += 1
@@ -185,24 +187,25 @@ class Limits:
             book.fill(now_ms)
             self._paid[task.task_id] = expected_tokens(task)
             book.add(-self._paid[task.task_id])
-        self._changed(task.key_id)
+        if book.is_limited:
+            self.on_change(task.key_id)
 
-    def _stop(self, task: Task) -> None:
+    def _stop(self, book: KeyBook, task: Task) -> None:
         if self._started_ms.pop(task.task_id, None) is not None:
-            self._book(task.key_id).running -= 1
+            book.running -= 1
 
-    def _give_back(self, task: Task) -> None:
+    def _give_back(self, book: KeyBook, task: Task) -> None:
         if task.task_id in self._placed:
             self._placed.remove(task.task_id)
-            self._book(task.key_id).taken -= 1
-        self._changed(task.key_id)
-
-    def _changed(self, key_id: KeyId) -> None:
-        if self.of(key_id).is_limited:
-            self.on_change(key_id)
+            book.taken -= 1
+        if book.is_limited:
+            self.on_change(task.key_id)
 
     def _book(self, key_id: KeyId) -> KeyBook:
-        return self._books.setdefault(key_id, KeyBook())
+        book = self._books.get(key_id)
+        if book is None:
+            book = self._books[key_id] = KeyBook()
+        return book
 
 
 def _seconds(wait_ms: float) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from swarmesh.core.candidates import BUSY, Candidates, kept, unfit
 from swarmesh.core.costs import Costs
@@ -11,12 +13,25 @@ from swarmesh.core.exploration import Exploration
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import Priority, WorkerId
 from swarmesh.core.ledger import CHARS_PER_TOKEN, predicted_work
+from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.policies import PolicyName, rule_of
 from swarmesh.core.prefix import BLOCK_TOKENS, PrefixIndex
 from swarmesh.core.task import Task
 from swarmesh.core.trail import SLOW, SLOW_FACTOR
 
-_NEW = "new"
+LINEAR_MAX: Final = 24
+"""Up to so many workers are looked at one by one; more than that stand in order, which costs something per change."""
+HOLDERS_MAX: Final = 24
+"""Of more, so many are looked at because they have read most of the prompt."""
+_ALL_READ: Final = (0, 1.0)
+"""Nothing of a prompt is common to the workers."""
+
+
+@dataclass(slots=True)
+class _Known:
+    worker: Worker
+    reason: str | None
+    engine_pid: int
 
 
 class ModelBook:
@@ -24,6 +39,7 @@ class ModelBook:
 
     Attributes:
         workers: Every known worker of the model, with what keeps all tasks from it; None for those that are free.
+        free: The free ones.
         reasons: How many there are of each.
     """
 
@@ -31,9 +47,10 @@ class ModelBook:
         self.costs = Costs()
         self.prefixes = PrefixIndex()
         self.exploration = Exploration(seed)
-        self.workers: dict[WorkerId, tuple[Worker, str | None]] = {}
+        self.workers: dict[WorkerId, _Known] = {}
+        self.free: dict[WorkerId, Worker] = {}
         self.reasons: dict[str | None, int] = {}
-        self._pids: dict[WorkerId, int] = {}
+        self._vetoes: tuple[tuple[str, int], ...] | None = ()
         self.use(policy, 0)
 
     def use(self, policy: PolicyName, now_ms: int) -> None:
@@ -41,36 +58,53 @@ class ModelBook:
         self.policy = policy
         self.rule = rule_of(policy, self.costs)
         self._orders: dict[int, Candidates] = {}
-        self.candidates(Priority.MEDIUM, now_ms)
+        for worker in self.free.values():
+            self.rule.rate(worker, now_ms)
 
-    def candidates(self, priority: Priority, now_ms: int) -> Candidates:
-        """The free workers in the order for tasks of that priority."""
-        order = self.rule.order_of(priority)
-        found = self._orders.get(order)
-        if found is None:
-            found = self._orders[order] = Candidates(lambda worker, at_ms: self.rule.rank(worker, order, at_ms))
-            for worker, reason in self.workers.values():
-                if reason is None:
-                    found.offer(worker, now_ms)
-        return found
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the workers stand in an order, so that it has to hear of every change."""
+        return bool(self._orders)
+
+    def candidates(self, task: Task, now_ms: int, most: int) -> tuple[list[Worker], Sequence[float]]:
+        """Who may take the task, and what of the prompt each need not read, in tokens; the latter empty for nothing.
+
+        All of a few; of many at least the first of every lane, ``most`` if there are so many, and those who have read
+        most of the prompt. Suspects only if there is nobody else.
+        """
+        if len(self.free) > LINEAR_MAX:
+            workers = self._first(task, now_ms, most)
+        else:
+            found: Iterable[Worker] = self.free.values()
+            if task.tried or task.on_probation:
+                found = [worker for worker in found if kept(worker, task) is None]
+            workers = [worker for worker in found if worker.status is WorkerStatus.HEALTHY] or list(found)
+        if not workers or not task.prefix or not self.rule.reads_prefix:
+            return workers, ()
+        common = self._common(task)
+        worths = self.prefixes.believed(workers, task.prefix, common)
+        if len(self.free) > LINEAR_MAX:
+            self._add_holders(workers, worths, task, common)
+        tokens = task.prompt_chars / CHARS_PER_TOKEN
+        return workers, [min(worth * BLOCK_TOKENS, tokens) for worth in worths]
+
+    def cached_tokens(self, worker: Worker, task: Task) -> Sequence[float]:
+        """What of the prompt one worker need not read, as `candidates` has it."""
+        if not task.prefix or not self.rule.reads_prefix:
+            return ()
+        worth = self.prefixes.believed([worker], task.prefix, self._common(task))[0]
+        return [min(worth * BLOCK_TOKENS, task.prompt_chars / CHARS_PER_TOKEN)]
 
     def take(self, worker: Worker, now_ms: int) -> None:
         """A worker has come or changed."""
         worker_id = worker.worker_id
-        known = self.workers.get(worker_id)
-        before = known[1] if known is not None else _NEW
-        reason = unfit(worker)
-        if known is None or before != reason:
-            self._count(before, -1)
-            self._count(reason, 1)
-        self.workers[worker_id] = (worker, reason)
-        if reason in (None, BUSY) and before not in (None, BUSY):
-            if before != _NEW:
-                worker.pace.fade()
-            self.exploration.came(worker_id, now_ms)
-        if self._pids.get(worker_id, worker.engine_pid) != worker.engine_pid:
-            self.prefixes.forget(worker_id)
-        self._pids[worker_id] = worker.engine_pid
+        known, reason = self.workers.get(worker_id), unfit(worker)
+        if known is None or known.worker is not worker:
+            self._enter(worker, known, reason, now_ms)
+        elif known.reason != reason or known.engine_pid != worker.engine_pid:
+            self._change(known, reason, now_ms)
+        if reason is None and (worker.pace.is_stale or worker.trail.marks):
+            self.rule.rate(worker, now_ms)
         for candidates in self._orders.values():
             if reason is None:
                 candidates.offer(worker, now_ms)
@@ -82,32 +116,37 @@ class ModelBook:
         known = self.workers.pop(worker_id, None)
         if known is None:
             return
-        self._count(known[1], -1)
-        self._pids.pop(worker_id, None)
+        self._count(known.reason, -1)
+        self.free.pop(worker_id, None)
         self.prefixes.forget(worker_id)
         self.exploration.forget(worker_id)
         for candidates in self._orders.values():
             candidates.forget(worker_id)
+        if len(self.workers) <= LINEAR_MAX:
+            self._orders.clear()
 
     def vetoes(self, task: Task) -> tuple[tuple[str, int], ...]:
         """How many workers each filter takes out for this task, by reason."""
+        if not task.tried and not task.on_probation:
+            if self._vetoes is None:
+                self._vetoes = tuple((reason, number) for reason, number in self.reasons.items() if reason and number)
+            return self._vetoes
         counts = {reason: number for reason, number in self.reasons.items() if reason is not None}
-        for worker, reason in self._kept_from(task):
-            why = kept(worker, task)
-            if why is not None and reason in (None, BUSY):
+        for known in self._kept_from(task):
+            why = kept(known.worker, task)
+            if why is not None and known.reason in (None, BUSY):
                 counts[why] = counts.get(why, 0) + 1
-                if reason is not None:
-                    counts[reason] -= 1
+                if known.reason is not None:
+                    counts[known.reason] -= 1
         return tuple((reason, number) for reason, number in counts.items() if number)
 
-    def cached_tokens(self, worker_id: WorkerId, task: Task, blocks: int, common: tuple[int, float]) -> float:
-        """Tokens of the prompt that the worker need not read, or is taken not to need to; see `PrefixIndex.worth`."""
-        worth = self.prefixes.worth(worker_id, blocks, common) * BLOCK_TOKENS
-        return min(worth, task.prompt_chars / CHARS_PER_TOKEN)
-
-    def serving(self) -> int:
-        """How many could take a task if they had a slot."""
-        return self.reasons.get(None, 0) + self.reasons.get(BUSY, 0)
+    def read_by(self, worker_id: WorkerId, task: Task) -> tuple[int, float]:
+        """How many blocks of the prompt a worker is thought to have read, and how many tokens that saves it."""
+        if not task.prefix:
+            return 0, 0.0
+        blocks = self.prefixes.blocks(worker_id, task.prefix)
+        saved = self.prefixes.worth(worker_id, blocks, _ALL_READ) * BLOCK_TOKENS
+        return blocks, min(saved, task.prompt_chars / CHARS_PER_TOKEN)
 
     def work(self, task: Task, cached_tokens: float) -> float:
         """Predicted work of a task."""
@@ -121,47 +160,116 @@ class ModelBook:
 
     def learn(self, worker: Worker, task: Task, event: StreamEnded, now_ms: int) -> bool:
         """Take in what a finished task tells; True when the usual speed is another one now."""
-        read_tokens = task.uncached_tokens
-        if event.prompt_tokens > 0:
-            read_tokens = float(event.prompt_tokens)
-            if event.cached_tokens >= 0:
-                read_tokens -= event.cached_tokens
-                blocks = event.cached_tokens / event.prompt_tokens * len(task.prefix)
-                self.prefixes.correct(worker.worker_id, task.believed_blocks, blocks)
+        costs, pace = self.costs, worker.pace
+        # What is counted begins with the answer, and of one that was gone on with others have written a part.
+        if task.attempt > 1:
+            pace.undone(len(worker.running))
+            return False
+        read_tokens = self._read_tokens(worker, task, event)
         if event.completion_tokens <= 0:
-            worker.pace.undone(len(worker.running))
+            pace.undone(len(worker.running))
             return False
         if event.first_token_ms > 0 and task.reads_at_once and read_tokens >= BLOCK_TOKENS:
-            self.costs.read(read_tokens, event.first_token_ms / 1_000, worker.pace.rated)
-        self.costs.wrote(event.completion_tokens)
-        work = event.completion_tokens + self.costs.prefill_weight * read_tokens
-        took_ms = now_ms - task.started_at_ms
+            costs.read(read_tokens, event.first_token_ms / 1_000, pace.rated)
+        costs.wrote(event.completion_tokens)
+        work, took_ms = event.completion_tokens + costs.prefill_weight * read_tokens, now_ms - task.started_at_ms
         if took_ms > 0:
-            crowd = max(1.0, (worker.pace.crowd_ms - task.crowd_ms) / took_ms)
-            self.costs.ran(worker.pace, crowd, 1_000 * work / took_ms)
-        self._mark_slowness(worker, task, work, now_ms)
-        worker.pace.done(work)
-        return self.costs.compare((known.pace for known, _ in self.workers.values()), len(self.workers))
+            costs.ran(pace, max(1.0, (pace.crowd_ms - task.crowd_ms) / took_ms), 1_000 * work / took_ms)
+        if took_ms > _SLOW_MS_MIN and pace.is_measured:
+            promised_s = work * max(1, len(worker.running)) / pace.rated
+            if took_ms / 1_000 > SLOW_FACTOR * promised_s:
+                worker.trail.lower(SLOW, now_ms)
+        pace.done(work)
+        return costs.compare((known.worker.pace for known in self.workers.values()), len(self.workers))
 
     def is_current(self, worker: Worker) -> bool:
         """Whether what is kept of a worker is what a fresh look says; for checkers."""
-        known = self.workers.get(worker.worker_id)
-        reason = unfit(worker)
-        if known is None or known[0] is not worker or known[1] != reason:
+        known, reason = self.workers.get(worker.worker_id), unfit(worker)
+        if known is None or known.worker is not worker or known.reason != reason:
             return False
-        return all(candidates.holds(worker) is (reason is None) for candidates in self._orders.values())
+        is_free = reason is None
+        if (self.free.get(worker.worker_id) is worker) is not is_free:
+            return False
+        return all(candidates.holds(worker) is is_free for candidates in self._orders.values())
 
-    def _mark_slowness(self, worker: Worker, task: Task, work: float, now_ms: int) -> None:
-        promised_s = work * max(1, len(worker.running)) / worker.pace.rated
-        took_s = (now_ms - task.started_at_ms) / 1_000
-        if worker.pace.is_measured and took_s > 1.0 and took_s > SLOW_FACTOR * promised_s:
-            worker.trail.lower(SLOW, now_ms)
+    def _first(self, task: Task, now_ms: int, most: int) -> list[Worker]:
+        candidates = self._order(task.priority, now_ms)
+        candidates.refresh(now_ms)
+        return candidates.heads(task, most)
 
-    def _kept_from(self, task: Task) -> Iterable[tuple[Worker, str | None]]:
+    def _add_holders(self, workers: list[Worker], worths: list[float], task: Task, common: tuple[int, float]) -> None:
+        seen = {worker.worker_id for worker in workers}
+        is_suspect = workers[0].status is WorkerStatus.SUSPECT
+        for worker_id, blocks in self.prefixes.match(task.prefix, HOLDERS_MAX).items():
+            worker = self.free.get(worker_id)
+            if worker is None or worker_id in seen or kept(worker, task) is not None:
+                continue
+            if (worker.status is WorkerStatus.SUSPECT) is is_suspect:
+                workers.append(worker)
+                worths.append(self.prefixes.worth(worker_id, blocks, common))
+
+    def _common(self, task: Task) -> tuple[int, float]:
+        serving = self.reasons.get(None, 0) + self.reasons.get(BUSY, 0)
+        return self.prefixes.common(task.prefix, serving) if serving > 1 else _ALL_READ
+
+    def _order(self, priority: Priority, now_ms: int) -> Candidates:
+        number = self.rule.order_of(priority)
+        found = self._orders.get(number)
+        if found is None:
+            found = self._orders[number] = Candidates(lambda worker, at_ms: self.rule.rank(worker, number, at_ms))
+            for worker in self.free.values():
+                found.offer(worker, now_ms)
+        return found
+
+    def _enter(self, worker: Worker, known: _Known | None, reason: str | None, now_ms: int) -> None:
+        worker_id = worker.worker_id
+        if known is None:
+            known = self.workers[worker_id] = _Known(worker, _NEW, worker.engine_pid)
+        known.worker = worker
+        worker.pace.is_stale = True  # It may have been rated with the marks of who was here before.
+        if worker_id in self.free:
+            self.free[worker_id] = worker
+        self._change(known, reason, now_ms)
+
+    def _change(self, known: _Known, reason: str | None, now_ms: int) -> None:
+        worker, before = known.worker, known.reason
+        if before != reason:
+            self._count(before, -1)
+            self._count(reason, 1)
+            known.reason = reason
+            if reason is None:
+                self.free[worker.worker_id] = worker
+            else:
+                self.free.pop(worker.worker_id, None)
+        if reason in (None, BUSY) and before not in (None, BUSY):
+            if before != _NEW:
+                worker.pace.fade()
+            self.exploration.came(worker.worker_id, now_ms)
+        if known.engine_pid != worker.engine_pid:
+            self.prefixes.forget(worker.worker_id)
+            known.engine_pid = worker.engine_pid
+
+    def _read_tokens(self, worker: Worker, task: Task, event: StreamEnded) -> float:
+        if event.prompt_tokens <= 0:
+            return task.uncached_tokens
+        if event.cached_tokens < 0:
+            return float(event.prompt_tokens)
+        if task.believed_blocks:
+            blocks = event.cached_tokens / event.prompt_tokens * len(task.prefix)
+            self.prefixes.correct(worker.worker_id, task.believed_blocks, blocks)
+        return float(event.prompt_tokens - event.cached_tokens)
+
+    def _kept_from(self, task: Task) -> Iterable[_Known]:
         if task.on_probation:
             return self.workers.values()
         return [self.workers[worker_id] for worker_id in task.tried if worker_id in self.workers]
 
     def _count(self, reason: str | None, change: int) -> None:
+        self._vetoes = None
         if reason != _NEW:
             self.reasons[reason] = self.reasons.get(reason, 0) + change
+
+
+_NEW: Final = "new"
+_SLOW_MS_MIN: Final = 1_000
+"""Shorter tasks are not called slow: what starting takes says nothing of a worker."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from swarmesh.core import refusals
@@ -16,15 +16,22 @@ PATIENCE_MS: Final = 60_000
 
 
 class Patience:
-    """Since when which models have had nobody in reach."""
+    """Since when which models have had nobody in reach.
 
-    def __init__(self, fleet: Fleet) -> None:
+    Args:
+        expects: Whether a worker of a model is being started, or will be, though there is none yet.
+    """
+
+    def __init__(self, fleet: Fleet, expects: Callable[[ModelName], bool]) -> None:
         self._fleet = fleet
+        self._expects = expects
         self._hopeless_since: dict[ModelName, int] = {}
 
     def look(self, models: Iterable[ModelName], now_ms: int) -> None:
         """Take stock of the models that tasks wait for; all others are forgotten."""
-        hopeless = (model for model in models if not refusals.is_in_reach(self._fleet, model))
+        hopeless = (
+            model for model in models if not refusals.is_in_reach(self._fleet, model) and not self._expects(model)
+        )
         self._hopeless_since = {model: self._hopeless_since.get(model, now_ms) for model in hopeless}
 
     def is_doubtful(self, task: Task) -> bool:
@@ -36,7 +43,7 @@ class Patience:
         if task.durable:
             return False
         hopeless_since_ms = self._hopeless_since.get(task.model)
-        if hopeless_since_ms is None and (not task.tried or refusals.has_prospects(self._fleet, task, in_reach=True)):
+        if hopeless_since_ms is None and (not task.tried or self._has_prospects(task)):
             return False
         return now_ms - max(task.queued_at_ms, hopeless_since_ms or 0) > PATIENCE_MS
 
@@ -50,3 +57,6 @@ class Patience:
         worker_id = next((worker_id for worker_id in well if worker_id not in task.barred), None)
         if worker_id is not None:
             task.tried.discard(worker_id)
+
+    def _has_prospects(self, task: Task) -> bool:
+        return refusals.has_prospects(self._fleet, task, in_reach=True) or self._expects(task.model)

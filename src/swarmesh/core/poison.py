@@ -30,6 +30,8 @@ class PoisonBooks:
 
     def kills_of(self, fingerprint: int, now_ms: int) -> int:
         """Engines that this request is known to have crashed within the last `QUARANTINE_MS`."""
+        if not self._crashes:
+            return 0
         kills, at_ms = self._crashes.get(fingerprint, (0, 0))
         return kills if fingerprint and now_ms - at_ms <= QUARANTINE_MS else 0
 

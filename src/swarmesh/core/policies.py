@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -12,7 +13,8 @@ from swarmesh.core.costs import Costs
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import Priority
 from swarmesh.core.ledger import CHARS_PER_TOKEN
-from swarmesh.core.ledger_rule import LedgerRule
+from swarmesh.core.ledger_rule import Facts, LedgerRule, Weighed
+from swarmesh.core.ledger_rule import parts_of as ledger_parts
 from swarmesh.core.task import Task
 
 Parts = tuple[tuple[str, float], ...]
@@ -66,14 +68,19 @@ class Rule(Protocol):
     def order_of(self, priority: Priority) -> int:
         """Which of its orders tasks of that priority ask for; 0 when there is only one."""
 
+    def rate(self, worker: Worker, now_ms: int) -> None:
+        """What is known of the speed of a free worker has changed."""
+
     def rank(self, worker: Worker, order: int, now_ms: int) -> Rank:
         """Where a free worker stands, as far as that does not depend on the task; see `Rank`."""
 
-    def score(self, worker: Worker, task: Task, cached_tokens: float, now_ms: int) -> float:
-        """What workers are compared by."""
+    def weigh(
+        self, workers: Sequence[Worker], task: Task, cached_tokens: Sequence[float], now_ms: int
+    ) -> list[Weighed]:
+        """What each of these workers is compared by: the least wins, so it is a negative where the highest score does.
 
-    def parts(self, worker: Worker, task: Task, cached_tokens: float, now_ms: int) -> Parts:
-        """What the score is made of, for people."""
+        ``cached_tokens`` are for each worker what of the prompt it need not read; empty for nothing.
+        """
 
 
 def share(worker: Worker) -> float:
@@ -89,8 +96,8 @@ def is_stable(worker: Worker, now_ms: int) -> bool:
     return calm and now_ms - worker.registered_at_ms >= STABLE_UPTIME_MS
 
 
-class _OneOrder:
-    """A rule that compares workers in the same way for every task."""
+class _ByScore(ABC):
+    """A rule that gives each worker a score, in the same order for every task."""
 
     better = "lower"
     reads_prefix = False
@@ -98,8 +105,26 @@ class _OneOrder:
     def order_of(self, _priority: Priority) -> int:
         return 0
 
+    def rate(self, worker: Worker, now_ms: int) -> None:  # noqa: B027 - nothing to do, and nobody has to say so
+        """Speed does not count here."""
 
-class Foraging(_OneOrder):
+    def weigh(
+        self, workers: Sequence[Worker], task: Task, cached_tokens: Sequence[float], now_ms: int
+    ) -> list[Weighed]:
+        """Each by its score."""
+        sign = 1 if self.better == "lower" else -1
+        weighed = list[Weighed]()
+        for index, worker in enumerate(workers):
+            score, facts = self.score(worker, task, cached_tokens[index] if cached_tokens else 0.0, now_ms)
+            weighed.append((sign * score, 0, worker.last_chosen, index, worker, facts))
+        return weighed
+
+    @abstractmethod
+    def score(self, worker: Worker, task: Task, cached_tokens: float, now_ms: int) -> tuple[float, Facts]:
+        """The score, and what it was made of in the order of `_PARTS`."""
+
+
+class Foraging(_ByScore):
     """R-14: the least loaded source of food; a depleted one is avoided."""
 
     def rank(self, worker: Worker, _order: int, now_ms: int) -> Rank:
@@ -107,19 +132,17 @@ class Foraging(_OneOrder):
         depleted = self._is_depleted(worker, now_ms)
         return Rank(int(depleted), share(worker), _until_calm(worker, now_ms))
 
-    def score(self, worker: Worker, _task: Task, _cached_tokens: float, now_ms: int) -> float:
+    def score(self, worker: Worker, _task: Task, _cached_tokens: float, now_ms: int) -> tuple[float, Facts]:
         """Share of slots in use."""
-        return share(worker) + (_DEPLETED if self._is_depleted(worker, now_ms) else 0.0)
-
-    def parts(self, worker: Worker, _task: Task, _cached_tokens: float, now_ms: int) -> Parts:
-        """Load and what tells whether it is depleted."""
-        return ("load", share(worker)), ("quality", worker.quality), ("trail", worker.trail.quality(now_ms))
+        load = share(worker)
+        score = load + (_DEPLETED if self._is_depleted(worker, now_ms) else 0.0)
+        return score, (load, worker.quality, worker.trail.quality(now_ms))
 
     def _is_depleted(self, worker: Worker, now_ms: int) -> bool:
         return min(worker.quality, worker.trail.quality(now_ms)) < DEPLETED_QUALITY
 
 
-class NestSite(_OneOrder):
+class NestSite(_ByScore):
     """R-15: ``0.4 * (1 - load) + 0.3 * proximity + 0.3 * match``.
 
     Half of the match is to own the right modelcell, which every candidate does; half is the share of the prompt that
@@ -133,29 +156,21 @@ class NestSite(_OneOrder):
         """By all votes but the one that depends on the prompt."""
         return Rank(0, -self._votes(worker, 0.0))
 
-    def score(self, worker: Worker, task: Task, cached_tokens: float, _now_ms: int) -> float:
+    def score(self, worker: Worker, task: Task, cached_tokens: float, _now_ms: int) -> tuple[float, Facts]:
         """Sum of the votes, 0.0 to 1.0."""
-        return self._votes(worker, self._warm(task, cached_tokens))
-
-    def parts(self, worker: Worker, task: Task, cached_tokens: float, _now_ms: int) -> Parts:
-        """The three votes before they are weighted."""
-        match = 0.5 + 0.5 * self._warm(task, cached_tokens)
-        return ("load", min(1.0, share(worker))), ("proximity", worker.proximity), ("match", match)
+        warm = min(1.0, cached_tokens * CHARS_PER_TOKEN / task.prompt_chars) if task.prompt_chars else 0.0
+        return self._votes(worker, warm), (min(1.0, share(worker)), worker.proximity, 0.5 + 0.5 * warm)
 
     def _votes(self, worker: Worker, warm: float) -> float:
         # Rounded: equal candidates must not differ by the last bits of a sum.
         votes = 0.4 * (1.0 - min(1.0, share(worker))) + 0.3 * worker.proximity + 0.3 * (0.5 + 0.5 * warm)
         return round(votes, 9)
 
-    def _warm(self, task: Task, cached_tokens: float) -> float:
-        return min(1.0, cached_tokens * CHARS_PER_TOKEN / task.prompt_chars) if task.prompt_chars else 0.0
 
-
-class DivisionOfLabour:
+class DivisionOfLabour(_ByScore):
     """R-16: high to the most experienced worker, medium to a stable one, low to the youngest."""
 
     better = "higher"
-    reads_prefix = False
 
     def order_of(self, priority: Priority) -> int:
         """One order for each priority."""
@@ -172,53 +187,61 @@ class DivisionOfLabour:
             case _:
                 return Rank(0, -worker.registered_at_ms)
 
-    def score(self, worker: Worker, task: Task, _cached_tokens: float, now_ms: int) -> float:
+    def score(self, worker: Worker, task: Task, _cached_tokens: float, now_ms: int) -> tuple[float, Facts]:
         """Uptime in seconds for high; its negative for low; for medium what is free of a worker, plus 1 if stable."""
         uptime_s = (now_ms - worker.registered_at_ms) / 1_000
+        stable, load = float(is_stable(worker, now_ms)), share(worker)
+        facts = uptime_s, stable, load
         match task.priority:
             case Priority.HIGH:
-                return uptime_s
+                return uptime_s, facts
             case Priority.MEDIUM:
-                return 1.0 - share(worker) + float(is_stable(worker, now_ms))
+                return 1.0 - load + stable, facts
             case Priority.LOW:
-                return -uptime_s
-
-    def parts(self, worker: Worker, _task: Task, _cached_tokens: float, now_ms: int) -> Parts:
-        """Age, steadiness and load."""
-        uptime_s = (now_ms - worker.registered_at_ms) / 1_000
-        return ("uptime_s", uptime_s), ("stable", float(is_stable(worker, now_ms))), ("load", share(worker))
+                return -uptime_s, facts
 
 
-class RoundRobin(_OneOrder):
+class RoundRobin(_ByScore):
     """Each in turn: who was given a task longest ago."""
 
     def rank(self, worker: Worker, _order: int, _now_ms: int) -> Rank:
         """By turn."""
         return Rank(0, worker.last_chosen)
 
-    def score(self, worker: Worker, _task: Task, _cached_tokens: float, _now_ms: int) -> float:
+    def score(self, worker: Worker, _task: Task, _cached_tokens: float, _now_ms: int) -> tuple[float, Facts]:
         """Number of its last dispatch."""
-        return float(worker.last_chosen)
-
-    def parts(self, worker: Worker, _task: Task, _cached_tokens: float, _now_ms: int) -> Parts:
-        """The same."""
-        return (("last_turn", float(worker.last_chosen)),)
+        return float(worker.last_chosen), (float(worker.last_chosen),)
 
 
-class LeastWork(_OneOrder):
+class LeastWork(_ByScore):
     """The least work in the books per slot."""
 
     def rank(self, worker: Worker, _order: int, _now_ms: int) -> Rank:
         """By work per slot."""
         return Rank(0, worker.backlog / worker.slots)
 
-    def score(self, worker: Worker, _task: Task, _cached_tokens: float, _now_ms: int) -> float:
+    def score(self, worker: Worker, _task: Task, _cached_tokens: float, _now_ms: int) -> tuple[float, Facts]:
         """Token-equivalents per slot."""
-        return worker.backlog / worker.slots
+        return worker.backlog / worker.slots, (worker.backlog, float(worker.slots))
 
-    def parts(self, worker: Worker, _task: Task, _cached_tokens: float, _now_ms: int) -> Parts:
-        """What is divided."""
-        return ("backlog_tokens", worker.backlog), ("slots", float(worker.slots))
+
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        PolicyName.FORAGING: ("load", "quality", "trail"),
+        PolicyName.NEST_SITE: ("load", "proximity", "match"),
+        PolicyName.DIVISION_OF_LABOUR: ("uptime_s", "stable", "load"),
+        PolicyName.ROUND_ROBIN: ("last_turn",),
+        PolicyName.LEAST_WORK: ("backlog_tokens", "slots"),
+    }
+)
+"""What the facts of a rule are called, in their order."""
+
+
+def parts_of(policy: str, facts: Facts) -> Parts:
+    """What a score was made of, by name with the unit: the figures are those of the decision."""
+    if policy == PolicyName.SWARM:
+        return ledger_parts(facts)
+    return tuple(zip(_PARTS.get(policy, ()), facts, strict=False))
 
 
 def rule_of(name: PolicyName, costs: Costs) -> Rule:

@@ -61,8 +61,10 @@ class BroodQueue:
 
         Nothing is changed by looking; do not change the queue while iterating.
         """
-        for turns in self._bands.get(model, {}).values():
-            yield from turns.ready()
+        bands = self._bands.get(model)
+        if bands is not None:
+            for turns in bands.values():
+                yield from turns.ready()
 
     def waiting(self, model: ModelName) -> Iterator[Task]:
         """All tasks of a model, band by band; in each those that are `ready`, then those that may not run now."""
@@ -133,13 +135,16 @@ class BroodQueue:
         return bands[task.band]
 
     def _running_at(self, model: ModelName, band: Priority) -> Running:
-        return self._running.setdefault((model, band), Running())
+        running = self._running.get((model, band))
+        if running is None:
+            running = self._running[model, band] = Running()
+        return running
 
     def _pay(self, task: Task, work: float) -> None:
         # Where it was submitted to: its band may have changed since.
-        turns = self._bands.get(task.model, {}).get(task.priority)
-        if turns is not None and len(turns):
-            turns.pay(task.key_id, work)
+        bands = self._bands.get(task.model)
+        if bands is not None and len(bands[task.priority]):
+            bands[task.priority].pay(task.key_id, work)
 
     def _count(self, key_id: KeyId, change: int) -> None:
         self._size += change

@@ -13,6 +13,7 @@ from swarmesh.core.errors import (
     NoRustbeesAvailableError,
     NoStableRustbeesError,
     PoisonTaskError,
+    PolicyRefusedError,
     QuarantinedError,
     QueueFullError,
     ResumeDivergedError,
@@ -83,6 +84,11 @@ def quarantined(kills: int) -> SwarmeshError:
     return QuarantinedError(f"the same request crashed {kills} engines less than {QUARANTINE_MS // 60_000} minutes ago")
 
 
+def kept_from_all(script: str, task: Task) -> SwarmeshError:
+    """A policy script does not want the task anywhere."""
+    return PolicyRefusedError(f"policy script {script!r} keeps this task from every rustbee of {task.model!r}")
+
+
 def no_rustbees(fleet: Fleet, task: Task) -> NoRustbeesAvailableError:
     """Nobody can take this task now; the code says what its priority asks for (R-16)."""
     owners = fleet.of_model(task.model)
@@ -103,8 +109,11 @@ def no_rustbees(fleet: Fleet, task: Task) -> NoRustbeesAvailableError:
     )
 
 
-def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke) -> SwarmeshError | None:
-    """Why a task whose stream broke ends there; None when another worker may go on with it."""
+def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke, *, supplied: bool = False) -> SwarmeshError | None:
+    """Why a task whose stream broke ends there; None when another worker may go on with it.
+
+    ``supplied``: a worker will be started in place of those that are gone.
+    """
     if event.blame is Blame.TASK:
         kinds: dict[str, type[SwarmeshError]] = {kind.code: kind for kind in (ResumeDivergedError, InternalError)}
         return kinds.get(event.code, TaskRefusedError)(event.message)
@@ -116,7 +125,7 @@ def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke) -> Swarmesh
     if task.moves > MOVES_MAX:
         return RustbeeLostError(f"{lost}; given up after {task.moves} rustbees failed it")
     # A durable task waits for a worker that somebody starts, as it would have done had it never run.
-    waits = task.durable and not is_expected(fleet, task.model)
+    waits = supplied or (task.durable and not is_expected(fleet, task.model))
     if not waits and not has_prospects(fleet, task):
         return RustbeeLostError(f"{lost}; no other rustbee serves {task.model!r}")
     return None

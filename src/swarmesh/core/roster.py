@@ -53,11 +53,16 @@ class Roster:
 
     def spawn_requested(self, event: SpawnRequested, now_ms: int, out: list[Command]) -> None:
         """Reserve memory and start the worker, or refuse with need and have."""
+        error = self.start(event, now_ms, out)
+        if error is not None:
+            out.append(RefuseSpawn(event.worker_id, error))
+
+    def start(self, event: SpawnRequested, now_ms: int, out: list[Command]) -> NotEnoughMemoryError | None:
+        """Reserve memory and start the worker; the shortage if there is too little, and then nothing has happened."""
         try:
             gpus = self._memory.reserve(event.worker_id, event.model, event.host, event.need_mib, event.gpus)
         except NotEnoughMemoryError as error:
-            out.append(RefuseSpawn(event.worker_id, error))
-            return
+            return error
         self._fleet.add(
             Worker(
                 worker_id=event.worker_id,
@@ -73,6 +78,7 @@ class Roster:
             )
         )
         out.append(SpawnWorker(event.worker_id, event.host, gpus))
+        return None
 
     def spawn_progressed(self, event: SpawnProgressed) -> None:
         """Renew the lease of a worker that has not introduced itself yet; one that has speaks for itself."""

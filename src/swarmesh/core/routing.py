@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
-from swarmesh.core.candidates import kept
+from swarmesh.core import script
+from swarmesh.core.candidates import kept, unfit
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.ledger import CHARS_PER_TOKEN, charge, settle
+from swarmesh.core.ledger_rule import Facts, Weighed
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.model_book import ModelBook
-from swarmesh.core.policies import PolicyName
+from swarmesh.core.policies import Parts, PolicyName, parts_of
+from swarmesh.core.script import Hook
+from swarmesh.core.script_facts import task_facts, worker_facts
+from swarmesh.core.script_guard import Scripted
 from swarmesh.core.task import Task
 
 POLICY_PREEMPT: Final = "preempt"
@@ -25,16 +29,19 @@ POLICY_RETURN: Final = "return"
 """The worker has had this task under the queen before."""
 CANDIDATES_MAX: Final = 8
 """How many candidates a decision names."""
-HOLDERS_MAX: Final = 24
-"""Workers that are looked at because they have read most of the prompt."""
+SCRIPT_CANDIDATES_MAX: Final = 64
+"""How many a script is asked about: the best by the policy it stands in for."""
+POLICY_VETO: Final = "policy"
+"""What keeps a task from workers that a script will not have it go to."""
 NO_POLICIES: Final[Mapping[ModelName, PolicyName]] = MappingProxyType({})
 
 BEST: Final = "best"
 ONLY: Final = "only"
 TURN: Final = "turn"
+SENIOR: Final = "senior"
 MEASURED: Final = "measured"
+SCRIPT: Final = "script"
 NOBODY: Final = "no_rustbees_available"
-_FIRST: Final = itemgetter(0)
 _NOBODY_FOR: Final = {
     Priority.HIGH: "no_experienced_rustbees",
     Priority.MEDIUM: "no_stable_rustbees",
@@ -44,34 +51,46 @@ _REASONS: Final = {
     BEST: "it has the best score",
     ONLY: "nobody else was free for it",
     TURN: "equals take turns, and it was given a task longest ago",
+    SENIOR: "of equals it has been up the longest",
+    SCRIPT: "the script gave it the highest score",
     MEASURED: "it had no task for long, so it is measured again",
 }
 
 
-class Candidate(msgspec.Struct, frozen=True, gc=False):
+class Candidate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One worker that could have taken the task.
 
     Attributes:
         score: What it was compared by; `Decision.better` says which way.
-        parts: What the score is made of and was taken from, by name with the unit.
+        said: What the score is made of and was taken from, by name with the unit, where that is known already.
+        rule: The policy whose ``facts`` say it: few decisions are ever looked at, so it is put in words only then.
+        facts: As they were at the decision.
     """
 
     worker_id: WorkerId
     score: float
-    parts: tuple[tuple[str, float], ...] = ()
+    said: Parts = ()
+    rule: str = ""
+    facts: Facts = ()
+
+    @property
+    def parts(self) -> Parts:
+        """What the score is made of and was taken from, by name with the unit."""
+        return self.said or parts_of(self.rule, self.facts)
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False):
+class Decision(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A choice and why.
 
     Attributes:
-        policy: Its name, or why there was nothing to choose.
+        policy: Its name, ``script`` and the name of a script, or why there was nothing to choose.
         chosen: The worker, or None when every candidate was vetoed.
         cost: Score of the chosen worker before this task; the policy says in what.
         considered: How many workers own the model.
         vetoes: How many of them each filter took out, by reason.
         candidates: The best of those that were left, best first, at most `CANDIDATES_MAX`; the chosen one among them.
-        reason: Why this one: ``best``, ``only``, ``turn`` or ``measured``; or the code of the error if there is none.
+        reason: Why this one: ``best``, ``only``, ``turn``, ``senior``, ``measured`` or ``script``; or the code of the
+            error if there is none.
         better: Whether the ``lower`` or the ``higher`` score wins.
     """
 
@@ -109,8 +128,10 @@ class Router:
         policy: PolicyName = PolicyName.SWARM,
         policies: Mapping[ModelName, PolicyName] = NO_POLICIES,
         seed: int = 0,
+        scripted: Scripted | None = None,
     ) -> None:
         self._fleet = fleet
+        self._scripted = scripted if scripted is not None else Scripted()
         self._policy = policy
         self._policies = dict(policies)
         self._seed = seed
@@ -157,47 +178,108 @@ class Router:
         book = self._books.get(task.model)
         if book is None:
             return Decision(task.task_id, self.policy_of(task.model), None, 0.0, 0, (), reason=NOBODY)
-        return _Choice(book, task, now_ms).decision()
+        if self._scripted.has(Hook.SCORE):
+            return self._ask_script(book, task, now_ms)
+        workers, cached_tokens = book.candidates(task, now_ms, CANDIDATES_MAX)
+        ranked = book.rule.weigh(workers, task, cached_tokens, now_ms)
+        if len(ranked) > 1:
+            ranked.sort()
+        return _decision(book, task, ranked, now_ms)
+
+    def keeps(self, worker: Worker, task: Task, now_ms: int) -> bool:
+        """Whether a script would keep the task from this worker if it had a slot."""
+        if not self._scripted.has(Hook.SCORE):
+            return False
+        return self._scripted.score(task_facts(task, now_ms), [worker_facts(worker, now_ms)]) == [None]
+
+    def keeps_from_all(self, task: Task, now_ms: int) -> bool:
+        """Whether a script keeps the task from every worker although no other task is in its way."""
+        if any(worker.running for worker in self._fleet.of_model(task.model).values()):
+            return False  # It may allow when that has ended what it does not allow now.
+        decision = self.choose(task, now_ms)
+        return decision.chosen is None and POLICY_VETO in dict(decision.vetoes)
+
+    def script_facts(self, task: Task, now_ms: int) -> list[script.Facts]:
+        """What a script is told of the workers that could take a task, whether or not there is one."""
+        self.refresh(now_ms)
+        book = self._books.get(task.model)
+        return _asked_about(book, task, now_ms)[1] if book is not None else []
 
     def dispatched(self, worker: Worker, task: Task, now_ms: int) -> None:
         """Charge a task to the worker it goes to."""
         self.refresh(now_ms)
-        book = self._books[worker.model]
-        task.believed_blocks = book.prefixes.blocks(worker.worker_id, task.prefix)
-        cached_tokens = book.cached_tokens(worker.worker_id, task, task.believed_blocks, (0, 1.0))
+        book, pace = self._books[worker.model], worker.pace
+        task.believed_blocks, cached_tokens = book.read_by(worker.worker_id, task)
         task.uncached_tokens = max(0.0, task.prompt_chars / CHARS_PER_TOKEN - cached_tokens)
         task.started_at_ms = now_ms
         task.reads_at_once = worker.read_until_ms <= now_ms
-        reading_s = task.uncached_tokens * book.costs.prefill_weight / worker.pace.rated
+        reading_s = task.uncached_tokens * book.costs.prefill_weight / pace.rated
         worker.read_until_ms = max(worker.read_until_ms, now_ms) + round(1_000 * reading_s)
-        worker.pace.mark(len(worker.running), now_ms, book.costs.crowd_exponent)
-        task.crowd_ms = worker.pace.crowd_ms
+        pace.mark(len(worker.running), now_ms, book.costs.crowd_exponent)
+        task.crowd_ms = pace.crowd_ms
         charge(worker, task, book.work(task, cached_tokens))
-        book.prefixes.insert(worker.worker_id, task.prefix)
+        if task.prefix:
+            book.prefixes.insert(worker.worker_id, task.prefix)
         if book.exploration.used(worker.worker_id, now_ms):
-            worker.pace.fade()
-        self._fleet.note(worker)
+            pace.fade()
+        self._touch(book, worker, now_ms)
 
     def settled(self, worker: Worker, task: Task, now_ms: int, end: StreamEnded | None = None) -> None:
         """Strike a task off the books, and learn from it if it came to its end."""
-        self.refresh(now_ms)
         book = self._books.get(worker.model)
         if book is not None and task.task_id in worker.running:
             worker.pace.mark(len(worker.running), now_ms, book.costs.crowd_exponent)
             if end is None:
                 worker.pace.undone(len(worker.running))
             elif book.learn(worker, task, end, now_ms):
-                for known, _ in book.workers.values():
-                    self._fleet.note(known)
+                for known in book.workers.values():
+                    known.worker.pace.is_stale = True
+                    self._fleet.note(known.worker)
         settle(worker, task)
         if not worker.running:
             worker.read_until_ms = 0
-        self._fleet.note(worker)
+        if book is not None:
+            self._touch(book, worker, now_ms)
 
     def broke(self, worker: Worker, now_ms: int) -> None:
         """A stream broke by the worker's fault."""
         worker.trail.broke(now_ms)
         self._fleet.note(worker)
+
+    def _touch(self, book: ModelBook, worker: Worker, now_ms: int) -> None:
+        # The worker's books have changed. In a small swarm that is no news as long as it does not fill or free it.
+        is_free = unfit(worker) is None
+        if book.is_ranked or is_free is not (worker.worker_id in book.free):
+            self._fleet.note(worker)
+        elif is_free and (worker.pace.is_stale or worker.trail.marks):
+            book.rule.rate(worker, now_ms)
+
+    def _ask_script(self, book: ModelBook, task: Task, now_ms: int) -> Decision:
+        ranked, facts = _asked_about(book, task, now_ms)
+        scores = self._scripted.score(task_facts(task, now_ms), facts) if ranked else None
+        if scores is None:
+            return _decision(book, task, ranked, now_ms)
+        wanted = [(-score, place) for place, score in enumerate(scores) if score is not None]
+        wanted.sort()
+        vetoes = book.vetoes(task)
+        if len(wanted) < len(ranked):
+            vetoes = (*vetoes, (POLICY_VETO, len(ranked) - len(wanted)))
+        candidates = tuple(
+            Candidate(ranked[place][4].worker_id, -score, (), book.policy, ranked[place][5])
+            for score, place in wanted[:CANDIDATES_MAX]
+        )
+        policy, chosen = f"{SCRIPT} {self._scripted.name}", candidates[0] if candidates else None
+        return Decision(
+            task.task_id,
+            policy,
+            chosen.worker_id if chosen is not None else None,
+            chosen.score if chosen is not None else 0.0,
+            len(book.workers),
+            vetoes,
+            candidates,
+            SCRIPT if chosen is not None else NOBODY,
+            "higher",
+        )
 
     def _leave(self, worker_id: WorkerId, model: ModelName) -> None:
         book = self._books[model]
@@ -207,93 +289,81 @@ class Router:
             del self._books[model]
 
 
-class _Choice:
-    """One decision while it is made."""
-
-    def __init__(self, book: ModelBook, task: Task, now_ms: int) -> None:
-        self._book, self._task, self._now_ms = book, task, now_ms
-        self._common = (0, 1.0)
-        self._cached: dict[WorkerId, float] = {}
-
-    def decision(self) -> Decision:
-        """Who, and why."""
-        book, task = self._book, self._task
-        policy, rule = book.policy, book.rule
-        vetoes, considered = book.vetoes(task), len(book.workers)
-        workers = self._workers()
-        if not workers:
-            missing = _NOBODY_FOR[task.priority] if policy is PolicyName.DIVISION_OF_LABOUR else NOBODY
-            return Decision(task.task_id, policy, None, 0.0, considered, vetoes, (), missing, rule.better)
-        ranked = sorted([(self._rank(worker), worker) for worker in workers], key=_FIRST)
-        chosen, reason = ranked[0][1], _reason(ranked)
-        explored = self._explored(chosen)
-        if explored is not None and explored is not chosen:
+def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -> Decision:
+    """The first of those that are ``ranked``, or one that is due to be measured."""
+    policy, considered, vetoes = book.policy, len(book.workers), book.vetoes(task)
+    if not ranked:
+        missing = _NOBODY_FOR[task.priority] if policy is PolicyName.DIVISION_OF_LABOUR else NOBODY
+        return Decision(task.task_id, policy, None, 0.0, considered, vetoes, (), missing, book.rule.better)
+    chosen, reason = ranked[0], ONLY
+    if len(ranked) > 1:
+        reason = _reason(*ranked[:2])
+        explored = _due(book, task, ranked, now_ms)
+        if explored is not None and explored[4] is not chosen[4]:
             chosen, reason = explored, MEASURED
-            ranked = [item for item in ranked if item[1] is not explored][: CANDIDATES_MAX - 1]
-            ranked = sorted([*ranked, (self._rank(explored), explored)], key=_FIRST)
-        candidates = tuple(self._candidate(worker, rank[0]) for rank, worker in ranked[:CANDIDATES_MAX])
-        cost = next(item.score for item in candidates if item.worker_id == chosen.worker_id)
-        return Decision(
-            task.task_id, policy, chosen.worker_id, cost, considered, vetoes, candidates, reason, rule.better
-        )
+            ranked = [each for each in ranked if each[4] is not explored[4]][: CANDIDATES_MAX - 1]
+            ranked = sorted([*ranked, explored])
+    sign = _sign(book)
+    candidates = tuple(
+        [
+            Candidate(worker.worker_id, sign * cost, (), policy, facts)
+            for cost, _, _, _, worker, facts in ranked[:CANDIDATES_MAX]
+        ]
+    )
+    return Decision(
+        task.task_id,
+        policy,
+        chosen[4].worker_id,
+        sign * chosen[0],
+        considered,
+        vetoes,
+        candidates,
+        reason,
+        book.rule.better,
+    )
 
-    def _workers(self) -> list[Worker]:
-        book, task = self._book, self._task
-        candidates = book.candidates(task.priority, self._now_ms)
-        candidates.refresh(self._now_ms)
-        found = candidates.heads(task, CANDIDATES_MAX)
-        if not found or not task.prefix or not book.rule.reads_prefix:
-            return found
-        self._common = book.prefixes.common(task.prefix, book.serving())
-        seen = {worker.worker_id for worker in found}
-        suspects = found[0].status is WorkerStatus.SUSPECT
-        holders = book.prefixes.match(task.prefix, HOLDERS_MAX)
-        for worker_id, blocks in holders.items():
-            worker, reason = book.workers[worker_id]
-            self._cached[worker_id] = book.cached_tokens(worker_id, task, blocks, self._common)
-            fits = reason is None and kept(worker, task) is None
-            if fits and worker_id not in seen and (worker.status is WorkerStatus.SUSPECT) is suspects:
-                found.append(worker)
-        return found
 
-    def _rank(self, worker: Worker) -> tuple[float, int]:
-        rule = self._book.rule
-        score = rule.score(worker, self._task, self._cached_tokens(worker), self._now_ms)
-        return score if rule.better == "lower" else -score, worker.last_chosen
+def _reason(first: Weighed, second: Weighed) -> str:
+    if first[0] != second[0]:
+        return BEST
+    return TURN if first[1] == second[1] else SENIOR
 
-    def _cached_tokens(self, worker: Worker) -> float:
-        if not self._task.prefix:
-            return 0.0
-        known = self._cached.get(worker.worker_id)
-        if known is None:
-            blocks = self._book.prefixes.blocks(worker.worker_id, self._task.prefix)
-            known = self._book.cached_tokens(worker.worker_id, self._task, blocks, self._common)
-            self._cached[worker.worker_id] = known
+
+def _due(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -> Weighed | None:
+    """Who is to be measured by this task, if anybody is."""
+    if book.policy is not PolicyName.SWARM or book.exploration.is_quiet(now_ms):
+        return None
+    if ranked[0][4].status is WorkerStatus.SUSPECT:
+        return None
+
+    def may(worker_id: WorkerId) -> bool:
+        worker = book.free.get(worker_id)
+        return worker is not None and worker.status is WorkerStatus.HEALTHY and kept(worker, task) is None
+
+    worker_id = book.exploration.due(now_ms, may)
+    if worker_id is None:
+        return None
+    known = next((each for each in ranked if each[4].worker_id == worker_id), None)
+    if known is not None:
         return known
-
-    def _candidate(self, worker: Worker, rank: float) -> Candidate:
-        rule, task = self._book.rule, self._task
-        parts = rule.parts(worker, task, self._cached_tokens(worker), self._now_ms)
-        return Candidate(worker.worker_id, rank if rule.better == "lower" else -rank, parts)
-
-    def _explored(self, best: Worker) -> Worker | None:
-        book = self._book
-        if book.policy is not PolicyName.SWARM or best.status is WorkerStatus.SUSPECT:
-            return None
-        worker_id = book.exploration.due(self._now_ms, self._may_explore)
-        return book.workers[worker_id][0] if worker_id is not None else None
-
-    def _may_explore(self, worker_id: WorkerId) -> bool:
-        known = self._book.workers.get(worker_id)
-        if known is None or known[1] is not None:
-            return False
-        return known[0].status is WorkerStatus.HEALTHY and kept(known[0], self._task) is None
+    worker = book.free[worker_id]
+    return book.rule.weigh([worker], task, book.cached_tokens(worker, task), now_ms)[0]
 
 
-def _reason(ranked: list[tuple[tuple[float, int], Worker]]) -> str:
-    if len(ranked) == 1:
-        return ONLY
-    return TURN if ranked[0][0][0] == ranked[1][0][0] else BEST
+def _asked_about(book: ModelBook, task: Task, now_ms: int) -> tuple[list[Weighed], list[script.Facts]]:
+    """The workers that a script is asked about, best first by the built-in rule, and what it is told of each."""
+    workers, cached_tokens = book.candidates(task, now_ms, SCRIPT_CANDIDATES_MAX)
+    ranked = sorted(book.rule.weigh(workers, task, cached_tokens, now_ms))[:SCRIPT_CANDIDATES_MAX]
+    sign = _sign(book)
+    return ranked, [
+        worker_facts(each[4], now_ms, sign * each[0], cached_tokens[each[3]] if cached_tokens else 0.0)
+        for each in ranked
+    ]
+
+
+def _sign(book: ModelBook) -> float:
+    """What a cost is to be multiplied by to be the rule's score."""
+    return 1.0 if book.rule.better == "lower" else -1.0
 
 
 def default_model(fleet: Fleet) -> ModelName | None:

@@ -36,7 +36,10 @@ class Pace:
         time_s: Decayed sum of the busy time it took.
         open_s: Busy time since the last task ended, not in ``time_s`` yet.
         marked_ms: Up to when ``open_s`` counts.
-        rated: The speed it is compared by, in token-equivalents per second.
+        rated: The speed it is compared by, in token-equivalents per second: that of `number`.
+        number: The step that its speed is rounded to, see `speed_class`.
+        is_stale: What it was rated by has changed since.
+        rated_until_ms: When it is rated anew although nothing has changed; 0 for never.
         crowd_ms: Time of all its tasks together; what a task sees of it tells how many there were beside it.
         crowd_mean: Of the logarithm of how many tasks there were at once.
         rate_mean: Of the logarithm of how fast single tasks ran; None before the first.
@@ -47,15 +50,19 @@ class Pace:
     open_s: float = 0.0
     marked_ms: int = 0
     rated: float = PRIOR_SPEED
+    number: int = 0
+    is_stale: bool = True
+    rated_until_ms: int = 0
     crowd_ms: int = 0
     crowd_mean: float = 0.0
     rate_mean: float | None = None
 
     def mark(self, running: int, now_ms: int, exponent: float) -> None:
         """Count the time up to now; to be called before the number of running tasks changes."""
-        if running:
-            self.open_s += (now_ms - self.marked_ms) / 1_000 * running**exponent
-            self.crowd_ms += (now_ms - self.marked_ms) * running
+        passed_ms = now_ms - self.marked_ms
+        if running and passed_ms:
+            self.open_s += passed_ms / 1_000 * running**exponent
+            self.crowd_ms += passed_ms * running
         self.marked_ms = now_ms
 
     def done(self, work: float) -> None:
@@ -64,6 +71,7 @@ class Pace:
         self.work = self.work * fade + work
         self.time_s = self.time_s * fade + self.open_s
         self.open_s = 0.0
+        self.is_stale = True
 
     def undone(self, running: int) -> None:
         """Leave out the share of one of ``running`` tasks that did not finish: nobody knows how far it came."""
@@ -83,6 +91,14 @@ class Pace:
         self.work *= RETURN_FADE
         self.time_s *= RETURN_FADE
         self.open_s = 0.0
+        self.is_stale = True
+
+    def rate(self, speed: float, until_ms: int) -> None:
+        """Compare it by this speed, rounded; see `rated_until_ms`."""
+        self.number = speed_class(speed)
+        self.rated = speed_of_class(self.number)
+        self.rated_until_ms = until_ms
+        self.is_stale = False
 
     @property
     def is_measured(self) -> bool:

@@ -1,0 +1,391 @@
+"""Carrying out what the scaler decided, step by step: seek a place, make room, load, or stop; one action per model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from swarmesh.core.commands import Command, RecordLoadTime, SeekSites
+from swarmesh.core.dispatch import Dispatcher
+from swarmesh.core.events import SitesFound, WorkerStopRequested
+from swarmesh.core.fleet import Fleet, Worker
+from swarmesh.core.ids import HostName, ModelName, WorkerId
+from swarmesh.core.liveness import WorkerStatus
+from swarmesh.core.morph import Vacancy
+from swarmesh.core.placement import HostCandidate
+from swarmesh.core.roster import Roster
+from swarmesh.core.scale_action import (
+    DRAIN_GRACE_MS,
+    SEEK_LIMIT_MS,
+    STOP_LIMIT_MS,
+    Action,
+    Phase,
+    Room,
+    Start,
+)
+from swarmesh.core.scale_book import ON_CALM, Scaled
+from swarmesh.core.scale_books import ScaleBooks
+from swarmesh.core.scale_failures import Failures
+from swarmesh.core.scale_room import Chance, RoomFinder, room_made
+from swarmesh.core.scale_sites import Sites, spawn_of
+from swarmesh.core.scale_view import ScaleDecision, ScaleKind
+
+FRESH_MS: Final = 60_000
+"""A worker that ends by itself sooner than this after it became ready was not started with success."""
+NO_ROOM_MS: Final = 60_000
+"""After no host had room for one more worker of a model that is served, until the next try."""
+ASK_AGAIN_MS: Final = 10_000
+"""While a model waits for its turn: how often the hosts are asked anew."""
+
+_READY: Final = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
+
+
+class Moves:
+    """Owns the actions; what they need of others goes through the roster."""
+
+    def __init__(self, fleet: Fleet, dispatcher: Dispatcher, roster: Roster, books: ScaleBooks, sites: Sites) -> None:
+        self.rooms = RoomFinder(fleet, books, sites)
+        self.loading: dict[WorkerId, ModelName] = {}
+        self.failures = Failures(dispatcher, books)
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._roster = roster
+        self._books = books
+        self._sites = sites
+        self._seeks = 0
+
+    # beginnings
+
+    def begin_up(self, state: Scaled, decision: ScaleDecision, now_ms: int, out: list[Command]) -> None:
+        """Start as many workers as the decision says, one after the other, without waiting for each to load."""
+        state.action = Action(decision, now_ms, Phase.SEEKING, now_ms, missing=decision.count)
+        self._seek(state, state.action, now_ms, out)
+
+    def begin_down(
+        self, state: Scaled, decision: ScaleDecision, workers: Sequence[Worker], now_ms: int, out: list[Command]
+    ) -> None:
+        """Stop these idle workers."""
+        ids = tuple(worker.worker_id for worker in workers)
+        decision = msgspec.structs.replace(decision, workers=ids)
+        state.action = Action(decision, now_ms, Phase.STOPPING, now_ms, stopping=set(ids))
+        state.note(decision)
+        state.changed(now_ms)
+        if decision.rule in ON_CALM or decision.rule == "script":
+            state.stopped_ms = now_ms
+        for worker_id in ids:
+            self._stop(worker_id, now_ms, out)
+
+    # what happens meanwhile
+
+    def go_on(self, state: Scaled, action: Action, now_ms: int, out: list[Command]) -> None:
+        """Time has passed."""
+        for start in list(action.starts.values()):
+            self._look_at(state, action, start, now_ms, out)
+        if state.action is not action:
+            return
+        match action.phase:
+            case Phase.SEEKING:
+                if now_ms - action.phase_ms > SEEK_LIMIT_MS:
+                    words = f"no host has said within {SEEK_LIMIT_MS // 1000} s what it could do"
+                    self._give_up(state, action, {"": words}, now_ms, out)
+            case Phase.MAKING_ROOM:
+                self._go_on_making_room(state, action, now_ms, out)
+            case Phase.LOADING:
+                self._end_if_done(state, action, now_ms)
+            case Phase.STOPPING:
+                gone = not any(worker_id in self._fleet for worker_id in action.stopping)
+                if gone or now_ms - action.phase_ms > STOP_LIMIT_MS:  # The roster repeats the wish until it is gone.
+                    self._end(state, action, now_ms)
+
+    def sites_found(self, state: Scaled, event: SitesFound, now_ms: int, out: list[Command]) -> None:
+        """Start a worker at the best place, make room for it, or count a failure; a late answer is left alone."""
+        action = state.action
+        if action is None or action.phase is not Phase.SEEKING or action.seek != event.action:
+            return
+        full = state.bounds is None or self._books.present(state.model) >= state.bounds.max_workers
+        if full or state.breaker.left_ms(now_ms):
+            self._nothing_more(state, action, now_ms)
+            return
+        reasons = {str(host): reason for host, reason in event.failures}
+        if "" in reasons:
+            self._give_up(state, action, reasons, now_ms, out, hopeless=True)
+            return
+        # A name that is taken would put a worker in the place of another.
+        action.sites = tuple(site for site in event.sites if site.worker_id and site.worker_id not in self._fleet)
+        self._place(state, action, reasons, now_ms, out)
+
+    def reported(self, worker_id: WorkerId, now_ms: int, out: list[Command]) -> None:
+        """A worker that is being started has said how far it is."""
+        state = self._books.of_model.get(self.loading[worker_id])
+        action = state.action if state is not None else None
+        start = action.starts.get(worker_id) if action is not None else None
+        if state is None or action is None or start is None:
+            self.loading.pop(worker_id, None)
+            return
+        self._look_at(state, action, start, now_ms, out)
+        if state.action is action and action.phase is Phase.LOADING:
+            self._end_if_done(state, action, now_ms)
+
+    def progressed(self, worker_id: WorkerId, now_ms: int) -> None:
+        """A start takes long and goes on."""
+        start = self._start_of(worker_id)
+        if start is not None:
+            start.signed_ms = now_ms
+
+    def troubled(self, worker_id: WorkerId, words: str) -> None:
+        """Something was heard of a worker; if it fails now, this is why."""
+        start = self._start_of(worker_id)
+        if start is not None:
+            start.trouble = words
+
+    def gone(self, worker: Worker, words: str, now_ms: int, out: list[Command]) -> None:
+        """A worker is not there any more; call when the fleet has forgotten it."""
+        self._sites.speeds.keep(worker)
+        start = self._start_of(worker.worker_id)
+        own = self._books.of_model.get(worker.model)
+        if own is not None and own.action is not None and start is not None:
+            mine = own.action
+            self._drop(mine, start)
+            if not worker.stop_at_ms:
+                own.breaker.avoided.add(str(start.host))
+                self.failures.count(own, {str(start.host): start.trouble or words}, now_ms, out)
+            self.go_on(own, mine, now_ms, out)
+        if own is not None and worker.worker_id in own.fresh:
+            self._judge_fresh(own, worker, worker.worker_id, words, now_ms, out)
+        for state in list(self._books.of_model.values()):
+            action = state.action
+            if action is None:
+                continue
+            if (
+                action.phase is Phase.MAKING_ROOM
+                and action.room is not None
+                and worker.worker_id in action.room.leaving
+            ):
+                self._go_on_making_room(state, action, now_ms, out)
+            elif action.phase is Phase.STOPPING and worker.worker_id in action.stopping:
+                self.go_on(state, action, now_ms, out)
+
+    def look_at_fresh(self, state: Scaled, now_ms: int, out: list[Command]) -> None:
+        """Whether workers that became ready a short while ago have stayed."""
+        for worker_id, ready_ms in list(state.fresh.items()):
+            worker = self._fleet.get(worker_id)
+            dead = worker is None or (worker.status is WorkerStatus.DEAD and not worker.returning)
+            if dead or (worker is not None and worker.stop_at_ms):
+                self._judge_fresh(state, worker, worker_id, "it is dead", now_ms, out)
+            elif now_ms - ready_ms >= FRESH_MS:
+                del state.fresh[worker_id]
+                state.breaker.succeeded()
+
+    # seeking and placing
+
+    def _seek(self, state: Scaled, action: Action, now_ms: int, out: list[Command]) -> None:
+        self._seeks += 1
+        action.seek = self._seeks
+        action.go(Phase.SEEKING, now_ms)
+        out.append(SeekSites(state.model, action.seek))
+
+    def _place(
+        self, state: Scaled, action: Action, failures: Mapping[str, str], now_ms: int, out: list[Command]
+    ) -> None:
+        sites = self._sites.filled(state.model, action.sites, self.rooms.kept_mib(state.model))
+        last = None if self._books.is_present(state.model) else state.last_host
+        state.placement = self._sites.choose(
+            state.model, sites, bounds=state.bounds, last=last, avoided=state.breaker.avoided
+        )
+        if self._dispatcher.witness is not None:
+            self._sites.tell(self._dispatcher.witness, state.model, state.bounds, sites, state.placement)
+        reasons = {**failures, **{str(host): why for host, why in state.placement.vetoes.items()}}
+        if state.placement.choice is None:
+            self._no_site(state, action, reasons, now_ms, out)
+            return
+        site = next(site for site in sites if site.host == state.placement.choice)
+        error = self._roster.start(spawn_of(state.model, site), now_ms, out)
+        if error is not None:
+            self._no_site(state, action, {**reasons, str(site.host): error.message}, now_ms, out)
+            return
+        self._started(state, action, site, now_ms)
+        if action.missing and state.bounds is not None and self._books.present(state.model) < state.bounds.max_workers:
+            self._seek(state, action, now_ms, out)
+        else:
+            self._nothing_more(state, action, now_ms)
+
+    def _started(self, state: Scaled, action: Action, site: HostCandidate, now_ms: int) -> None:
+        action.room = None
+        action.missing -= 1
+        limit_ms = self._books.loads.limit_ms(state.model, site.host, site.need_mib)
+        action.starts[site.worker_id] = Start(site.worker_id, site.host, now_ms, now_ms, limit_ms)
+        self.loading[site.worker_id] = state.model
+        state.last_host = site.host
+        if not action.decision.workers:
+            state.note(action.decision)
+        action.decision = state.named(action.decision, site.worker_id)
+
+    def _no_site(
+        self, state: Scaled, action: Action, reasons: Mapping[str, str], now_ms: int, out: list[Command]
+    ) -> None:
+        if action.starts:  # Part of what was wanted is better than nothing, and on its way.
+            self._nothing_more(state, action, now_ms)
+        elif action.room is not None:
+            self._give_up(state, action, reasons or {"": "no host can be asked"}, now_ms, out)
+        else:
+            self._make_room(state, action, reasons, now_ms, out)
+
+    # making room
+
+    def _make_room(
+        self, state: Scaled, action: Action, reasons: Mapping[str, str], now_ms: int, out: list[Command]
+    ) -> None:
+        chance, vacancy = self.rooms.find(state, action.sites, now_ms)
+        if vacancy is not None:
+            self._clear(state, action, vacancy, now_ms, out)
+        elif self._books.is_present(state.model) or (chance is Chance.LATER and not state.waiting):
+            words = "; ".join(f"{host}: {why}" for host, why in reasons.items())
+            state.not_before_ms, state.blocked = now_ms + NO_ROOM_MS, f"no host has room: {words}"
+            self._end(state, action, now_ms, changed=False)
+        elif chance is Chance.LATER:
+            if action.phase is not Phase.MAKING_ROOM:
+                action.go(Phase.MAKING_ROOM, now_ms)
+        else:
+            never = reasons or {"": "no host can be asked"}
+            self._give_up(state, action, never, now_ms, out)
+
+    def _clear(self, state: Scaled, action: Action, vacancy: Vacancy, now_ms: int, out: list[Command]) -> None:
+        site = next(site for site in action.sites if site.host == vacancy.host)
+        leavers = [worker for worker_id in vacancy.leavers if (worker := self._fleet.get(worker_id)) is not None]
+        limit_ms = STOP_LIMIT_MS + (DRAIN_GRACE_MS if any(worker.running for worker in leavers) else 0)
+        # Also those that somebody else has stopped already, if they only have to end.
+        leaving = {*vacancy.leavers, *self.rooms.leaving(site)}
+        action.room = Room(vacancy.host, vacancy.need_mib, leaving, now_ms + limit_ms)
+        action.go(Phase.MAKING_ROOM, now_ms)
+        if leavers:
+            state.note(room_made(action.decision, state.model, vacancy, leavers, now_ms))
+        for worker in leavers:
+            self._give_way(state, worker, vacancy.host, now_ms, out)
+        self._go_on_making_room(state, action, now_ms, out)
+
+    def _give_way(self, newcomer: Scaled, worker: Worker, host: HostName, now_ms: int, out: list[Command]) -> None:
+        other = self._books.of_model.get(worker.model)
+        if other is not None:
+            target = self._books.present(worker.model) - 1
+            words = f"gives way to {newcomer.model} on {host}"
+            stats = other.signals(0, now_ms).stats
+            other.note(ScaleDecision(now_ms, ScaleKind.DOWN, 1, target, "room", words, stats, (worker.worker_id,)))
+            other.changed(now_ms)
+        self._stop(worker.worker_id, now_ms, out)
+
+    def _go_on_making_room(self, state: Scaled, action: Action, now_ms: int, out: list[Command]) -> None:
+        room = action.room
+        if room is not None:
+            room.leaving = {worker_id for worker_id in room.leaving if worker_id in self._fleet}
+            if not room.leaving:
+                self._seek(state, action, now_ms, out)
+            elif now_ms > room.until_ms:
+                words = f"{', '.join(sorted(room.leaving))} did not go to make room"
+                self._give_up(state, action, {str(room.host): words}, now_ms, out)
+        elif not state.waiting or self._books.is_paused(state) or self._books.is_present(state.model):
+            self._end(state, action, now_ms, changed=False)
+        elif now_ms - action.phase_ms >= ASK_AGAIN_MS:
+            self._seek(state, action, now_ms, out)
+        else:
+            vetoes = state.placement.vetoes if state.placement is not None else {}
+            self._make_room(state, action, vetoes, now_ms, out)
+
+    # loading
+
+    def _look_at(self, state: Scaled, action: Action, start: Start, now_ms: int, out: list[Command]) -> None:
+        worker = self._fleet.get(start.worker_id)
+        if worker is None or worker.stop_at_ms:
+            self._drop(action, start)
+        elif worker.status in _READY:
+            self._ready(state, action, start, now_ms, out)
+        elif worker.status is WorkerStatus.DEAD and not worker.returning:
+            self._lost(state, action, start, start.trouble or "it died while it was loading", now_ms, out)
+        elif now_ms - start.signed_ms > start.limit_ms:
+            self._books.loads.overran(state.model, start.limit_ms)
+            words = f"it was not ready {start.limit_ms // 1000} s after its last sign of progress"
+            self._lost(state, action, start, words, now_ms, out)
+
+    def _ready(self, state: Scaled, action: Action, start: Start, now_ms: int, out: list[Command]) -> None:
+        self._drop(action, start)
+        load_ms = self._books.loads.took(state.model, start.host, max(1, now_ms - start.signed_ms))
+        out.append(RecordLoadTime(state.model, start.host, load_ms))
+        state.got_ms = now_ms
+        state.fresh[start.worker_id] = now_ms
+        self._changed(state, now_ms)
+
+    def _lost(self, state: Scaled, action: Action, start: Start, words: str, now_ms: int, out: list[Command]) -> None:
+        self._drop(action, start)
+        self._stop(start.worker_id, now_ms, out)
+        state.breaker.avoided.add(str(start.host))
+        self.failures.count(state, {str(start.host): f"{start.worker_id}: {words}"}, now_ms, out)
+
+    def _judge_fresh(
+        self,
+        state: Scaled,
+        worker: Worker | None,
+        worker_id: WorkerId,
+        words: str,
+        now_ms: int,
+        out: list[Command],
+    ) -> None:
+        ready_ms = state.fresh.pop(worker_id)
+        if worker is not None and worker.stop_at_ms:
+            state.breaker.succeeded()  # It was well until somebody wanted it gone.
+            return
+        place = str(worker.host) if worker is not None else ""
+        state.breaker.avoided.add(place)
+        why = f"{worker_id} ended {(now_ms - ready_ms) / 1000:.0f} s after it was ready: {words}"
+        self.failures.count(state, {place: why}, now_ms, out)
+
+    # endings
+
+    def _nothing_more(self, state: Scaled, action: Action, now_ms: int) -> None:
+        action.missing = 0
+        action.room = None
+        action.go(Phase.LOADING, now_ms)
+        self._end_if_done(state, action, now_ms)
+
+    def _end_if_done(self, state: Scaled, action: Action, now_ms: int) -> None:
+        if not action.starts:
+            self._end(state, action, now_ms, changed=bool(action.decision.workers))
+
+    def _end(self, state: Scaled, action: Action, now_ms: int, *, changed: bool = True) -> None:
+        for start in list(action.starts.values()):
+            self._drop(action, start)
+        state.action = None
+        if changed:
+            self._changed(state, now_ms)
+
+    def _changed(self, state: Scaled, now_ms: int) -> None:
+        state.changed(now_ms)
+        self._dispatcher.delays.start_anew(state.model, now_ms)
+
+    def _give_up(
+        self,
+        state: Scaled,
+        action: Action,
+        reasons: Mapping[str, str],
+        now_ms: int,
+        out: list[Command],
+        *,
+        hopeless: bool = False,
+    ) -> None:
+        if action.starts:
+            self._nothing_more(state, action, now_ms)
+        else:
+            self._end(state, action, now_ms, changed=False)
+        self.failures.count(state, reasons, now_ms, out, hopeless=hopeless)
+
+    def _drop(self, action: Action, start: Start) -> None:
+        action.starts.pop(start.worker_id, None)
+        self.loading.pop(start.worker_id, None)
+
+    def _start_of(self, worker_id: WorkerId) -> Start | None:
+        model = self.loading.get(worker_id)
+        state = self._books.of_model.get(model) if model is not None else None
+        return state.action.starts.get(worker_id) if state is not None and state.action is not None else None
+
+    def _stop(self, worker_id: WorkerId, now_ms: int, out: list[Command]) -> None:
+        self._roster.stop_requested(WorkerStopRequested(worker_id, DRAIN_GRACE_MS), now_ms, out)

@@ -1,0 +1,167 @@
+"""Whose workers may go so that a worker of another model fits, and where that costs least (cellmorph)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from swarmesh.core.candidates import SERVING
+from swarmesh.core.fleet import Fleet, Worker
+from swarmesh.core.ids import HostName, ModelName, WorkerId
+from swarmesh.core.morph import BETTER, Resident, Vacancy, usefulness, vacancy
+from swarmesh.core.placement import HostCandidate
+from swarmesh.core.scale_book import Scaled
+from swarmesh.core.scale_books import ScaleBooks
+from swarmesh.core.scale_census import is_idle
+from swarmesh.core.scale_sites import Sites
+from swarmesh.core.scale_view import ScaleDecision, ScaleKind
+
+
+class Chance(StrEnum):
+    """What can be done about a lack of memory."""
+
+    NOW = "now"
+    LATER = "later"
+    """Others have the memory and keep it for their turn."""
+    NEVER = "never"
+    """Nobody who could be let go has enough of it."""
+
+
+class RoomFinder:
+    """Reads the books of models and of memory; changes nothing."""
+
+    def __init__(self, fleet: Fleet, books: ScaleBooks, sites: Sites) -> None:
+        self._fleet = fleet
+        self._books = books
+        self._sites = sites
+
+    def find(self, state: Scaled, sites: Sequence[HostCandidate], now_ms: int) -> tuple[Chance, Vacancy | None]:
+        """Who would have to go for one worker of the model, on the host where that costs least."""
+        serving = self._books.is_present(state.model)
+        asks = bool(state.waiting) or serving
+        worth = 1.0 / (1 + self._books.present(state.model)) if asks else 1.0
+        best = self._cheapest(state, sites, self._is_spare, now_ms)
+        if best is not None and (not best.leavers or worth > BETTER * best.usefulness):
+            return Chance.NOW, best
+        if serving or not state.waiting:
+            return Chance.NEVER if best is None else Chance.LATER, None
+        if self._has_waited_its_turn(state, now_ms):
+            best = self._cheapest(
+                state, sites, lambda other, worker: self._has_had_its_turn(other, worker, now_ms), now_ms
+            )
+            if best is not None:
+                return Chance.NOW, best
+        possible = self._cheapest(state, sites, lambda _, __: True, now_ms, patient=True)
+        return Chance.NEVER if possible is None else Chance.LATER, None
+
+    def _cheapest(
+        self,
+        state: Scaled,
+        sites: Sequence[HostCandidate],
+        may_go: Callable[[Scaled, Worker], bool],
+        now_ms: int,
+        *,
+        patient: bool = False,
+    ) -> Vacancy | None:
+        found = (self._on(state, site, may_go, now_ms, patient=patient) for site in sites if _is_open(site))
+        rooms = [room for room in found if room is not None]
+        return min(rooms, key=lambda room: (room.usefulness, room.host), default=None)
+
+    def _on(
+        self,
+        state: Scaled,
+        site: HostCandidate,
+        may_go: Callable[[Scaled, Worker], bool],
+        now_ms: int,
+        *,
+        patient: bool,
+    ) -> Vacancy | None:
+        pools = self._sites.pools(site)
+        here = [worker for worker in self._fleet if worker.host == site.host]
+        # Who still works off what it has may take minutes.
+        leaving = [worker.worker_id for worker in here if worker.stop_at_ms and (patient or not worker.running)]
+        residents = self._residents(state.model, here, may_go, now_ms)
+        # What is kept for somebody else is only kept for a while.
+        kept_mib = 0 if patient else self.kept_mib(state.model).get(site.host, 0)
+        need_mib = site.need_mib + kept_mib
+        room = vacancy(site.host, pools, need_mib, residents, leaving)
+        return room._replace(need_mib=site.need_mib) if room is not None else None
+
+    def kept_mib(self, model: ModelName) -> dict[HostName, int]:
+        """What others than that model have had made free for themselves, by host."""
+        kept: defaultdict[HostName, int] = defaultdict(int)
+        for other in self._books.of_model.values():
+            if other.model != model and other.action is not None and other.action.room is not None:
+                kept[other.action.room.host] += other.action.room.need_mib
+        return dict(kept)
+
+    def leaving(self, site: HostCandidate) -> set[WorkerId]:
+        """Those that are on their way out, have nothing to do, and hold memory that a worker there could take."""
+        pools = self._sites.pools(site)
+        held = {worker_id for pool in pools for worker_id in pool.reserved}
+        found = (self._fleet.get(worker_id) for worker_id in held)
+        return {worker.worker_id for worker in found if worker is not None and _is_ending(worker)}
+
+    def _residents(
+        self, newcomer: ModelName, here: Iterable[Worker], may_go: Callable[[Scaled, Worker], bool], now_ms: int
+    ) -> list[Resident]:
+        by_model: defaultdict[ModelName, list[Resident]] = defaultdict(list)
+        for worker in here:
+            other = self._books.of_model.get(worker.model)
+            if other is None or worker.model == newcomer or self._books.is_paused(other):
+                continue
+            if not worker.direct and worker.may_serve and may_go(other, worker):
+                by_model[worker.model].append(Resident(worker.worker_id, self._usefulness(worker, now_ms)))
+        return [one for model, found in by_model.items() for one in self._above_minimum(model, found)]
+
+    def _above_minimum(self, model: ModelName, residents: list[Resident]) -> list[Resident]:
+        bounds = self._books.of_model[model].bounds
+        spare = self._books.present(model) - (bounds.min_workers if bounds is not None else 0)
+        return sorted(residents, key=lambda one: one.usefulness)[: max(0, spare)]
+
+    def _usefulness(self, worker: Worker, now_ms: int) -> float:
+        idle_ms = 0 if worker.running else max(0, now_ms - worker.used_at_ms)
+        load_ms = self._books.loads.of(worker.model, worker.host)
+        return usefulness(idle_ms, load_ms, self._books.present(worker.model)) + len(worker.running)
+
+    def _is_spare(self, other: Scaled, worker: Worker) -> bool:
+        # By its own queue a model may need a worker that is idle this very moment.
+        return is_idle(worker) and not other.waiting and not (other.action is not None and other.action.starts)
+
+    def _has_waited_its_turn(self, state: Scaled, now_ms: int) -> bool:
+        since_ms = state.waiting_since_ms
+        return since_ms is not None and now_ms - since_ms >= self._books.loads.turn_ms(state.model)
+
+    def _has_had_its_turn(self, other: Scaled, worker: Worker, now_ms: int) -> bool:
+        if worker.status not in SERVING or (other.action is not None and other.action.starts):
+            return False
+        return other.got_ms is None or now_ms - other.got_ms >= self._books.loads.turn_ms(other.model)
+
+
+def _is_open(site: HostCandidate) -> bool:
+    return site.usable and site.offered and not site.draining
+
+
+def _is_ending(worker: Worker) -> bool:
+    return bool(worker.stop_at_ms) and not worker.running
+
+
+def room_made(
+    decision: ScaleDecision, model: ModelName, vacancy: Vacancy, leavers: Sequence[Worker], now_ms: int
+) -> ScaleDecision:
+    """What is written down of workers that go so that the decision can be carried out."""
+    words = f"{model} needs {vacancy.need_mib} MiB on {vacancy.host}: " + ", ".join(
+        f"{worker.worker_id} of {worker.model} goes" for worker in leavers
+    )
+    return msgspec.structs.replace(
+        decision,
+        at_ms=now_ms,
+        kind=ScaleKind.MAKE_ROOM,
+        rule="room",
+        reason=words,
+        count=len(leavers),
+        workers=vacancy.leavers,
+    )

@@ -1,0 +1,118 @@
+"""Asking a policy script without depending on it: what it fails to say, the built-in rules decide."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from swarmesh.core.script import Facts, Hook, Script, ScriptAwayError, ScriptFailedError
+
+_Opinion = TypeVar("_Opinion")
+
+FAILURES_MAX: Final = 3
+"""Failures of one function in a row after which the script is not asked any more."""
+
+
+class Scripted:
+    """The script in use, if any. None is no opinion: there is no script, no such function, or it failed.
+
+    Attributes:
+        failures: How often it has failed since it is in use.
+        last_error: What it did wrong last, in words; empty if nothing yet.
+        is_off: It failed too often and is not asked any more.
+    """
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.use(script)
+
+    def use(self, script: Script | None) -> None:
+        """Ask this script from now on, or none; what the one before it did is forgotten."""
+        self._script = script
+        self._hooks: frozenset[Hook] = script.hooks if script is not None else frozenset()
+        self._in_a_row: Counter[Hook] = Counter()
+        self._alarm: str | None = None
+        self.failures = 0
+        self.last_error = ""
+        self.is_off = False
+
+    @property
+    def name(self) -> str:
+        """Of the script; empty when there is none."""
+        return self._script.name if self._script is not None else ""
+
+    def has(self, hook: Hook) -> bool:
+        """Whether there is such a function to be asked; cheap, so that nobody collects facts for nothing."""
+        return hook in self._hooks
+
+    def admit(self, task: Facts) -> str | None:
+        """Why the task is not let in; None when it is, or when there is no opinion."""
+        return self._ask(Hook.ADMIT, lambda script: _reason(script.admit(task)))
+
+    def score(self, task: Facts, workers: Sequence[Facts]) -> Sequence[float | None] | None:
+        """One number for each worker in order, the highest wins; None for a worker keeps the task from it."""
+        return self._ask(Hook.SCORE, lambda script: _scores(script.score(task, workers), len(workers)))
+
+    def place(self, model: Facts, hosts: Sequence[Facts]) -> Sequence[float | None] | None:
+        """One number for each host in order, the highest wins; None for a host keeps the model from it."""
+        return self._ask(Hook.PLACE, lambda script: _scores(script.place(model, hosts), len(hosts)))
+
+    def scale(self, model: Facts, stats: Facts) -> int | None:
+        """How many workers the model ought to have."""
+        return self._ask(Hook.SCALE, lambda script: _count(script.scale(model, stats)))
+
+    def take_alarm(self) -> str | None:
+        """What people must know, told once: that the script was turned off, and why."""
+        alarm, self._alarm = self._alarm, None
+        return alarm
+
+    def _ask(self, hook: Hook, question: Callable[[Script], _Opinion]) -> _Opinion | None:
+        if self._script is None or hook not in self._hooks:
+            return None
+        try:
+            opinion = question(self._script)
+        except ScriptAwayError:
+            return None  # No fault of the script: nothing is counted.
+        except ScriptFailedError as error:
+            self._failed(hook, error)
+            return None
+        self._in_a_row[hook] = 0
+        return opinion
+
+    def _failed(self, hook: Hook, error: ScriptFailedError) -> None:
+        # Counted for each function: that `admit` works would else hide that `score` never does.
+        self.failures += 1
+        self._in_a_row[hook] += 1
+        self.last_error = f"{hook}: {error.message}"
+        if self._in_a_row[hook] < FAILURES_MAX:
+            return
+        self.is_off, self._hooks = True, frozenset()
+        self._alarm = (
+            f"policy script {self.name!r} was turned off: {hook} failed {FAILURES_MAX} times in a row, "
+            f"last because: {error.message}"
+        )
+
+
+def _reason(answer: object) -> str | None:
+    if answer is None or (isinstance(answer, str) and answer):
+        return answer
+    raise ScriptFailedError(f"admit answered {answer!r:.100}, wanted None or the reason for a refusal")
+
+
+def _scores(answer: Sequence[object], count: int) -> list[float | None]:
+    if len(answer) != count:
+        raise ScriptFailedError(f"{len(answer)} scores for {count} candidates, wanted one for each")
+    return [None if score is None else _number(score) for score in answer]
+
+
+def _number(score: object) -> float:
+    if isinstance(score, (int, float)) and not isinstance(score, bool) and math.isfinite(score):
+        return float(score)
+    raise ScriptFailedError(f"{score!r:.100} is no score, wanted a number or None")
+
+
+def _count(answer: object) -> int | None:
+    if answer is None or (isinstance(answer, int) and not isinstance(answer, bool) and answer >= 0):
+        return answer
+    raise ScriptFailedError(f"scale answered {answer!r:.100}, wanted a number of rustbees or None")
