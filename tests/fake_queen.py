@@ -37,6 +37,12 @@ def accepted(job_id: str = "job-1") -> bytes:
     return b"event: accepted\ndata: %s\n\n" % json.dumps({"job_id": job_id, "status": "queued"}).encode()
 
 
+def progress(phase: str, *, since_s: float = 0.5, expected_s: float | None = None) -> bytes:
+    told = {"job_id": "job-1", "status": "queued", "modelcell": "demo", "phase": phase, "since_s": since_s}
+    data = {**told, "expected_s": expected_s, "message": f"demo is {phase}"}
+    return b"event: progress\ndata: %s\n\n" % json.dumps(data).encode()
+
+
 def done(job_id: str = "job-1", tokens: int = 2) -> bytes:
     usage = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": 1 + tokens}
     data = {"job_id": job_id, "finish_reason": "stop", "usage": usage}

@@ -15,15 +15,27 @@ from swarmesh.store.memory import MemoryStore
 from swarmesh.store.records import (
     UNFINISHED,
     AlarmRecord,
+    DecisionRecord,
     HostRecord,
     KeyRecord,
+    LaunchRecord,
+    LoadTimeRecord,
+    ScaleRecord,
     TaskPatch,
     TaskRecord,
     TokenRow,
     WorkerRecord,
 )
 from swarmesh.store.sqlite import SqliteStore
-from swarmesh.store.store import ALARMS_KEPT, READ_BYTES, READ_LIMIT, Store
+from swarmesh.store.store import (
+    ALARMS_KEPT,
+    DECISIONS_KEPT,
+    DECISIONS_KEPT_MS,
+    LOAD_TIMES_KEPT,
+    READ_BYTES,
+    READ_LIMIT,
+    Store,
+)
 
 FULL_TASK = TaskRecord(
     task_id=TaskId("task-full"),
@@ -364,6 +376,47 @@ async def test_hosts_are_put_replaced_and_deleted(store: Store) -> None:
     assert await store.hosts() == [resumed]
 
 
+async def test_bounds_are_put_replaced_and_deleted(store: Store) -> None:
+    demo, every = ModelName("demo"), ModelName("")
+    own, for_all = ScaleRecord(demo, 0, 3, paused=True, wish=b'{"slots":2}'), ScaleRecord(every, 1, 2)
+    await store.put_scale(own)
+    await store.put_scale(for_all)
+    assert await store.scales() == [for_all, own]
+    assert [type(record.paused) for record in await store.scales()] == [bool, bool]
+    only_paused = ScaleRecord(demo, None, None, paused=True)
+    await store.put_scale(only_paused)
+    await store.delete_scale(every)
+    await store.delete_scale(every)
+    assert await store.scales() == [only_paused]
+    for low, high in ((2, 1), (0, None), (-1, 1)):
+        with pytest.raises(InvalidValueError):
+            ScaleRecord(demo, low, high)
+
+
+async def test_load_times_make_room_for_newer_ones(store: Store) -> None:
+    demo = ModelName("demo")
+    for number in range(LOAD_TIMES_KEPT):
+        await store.put_load_time(LoadTimeRecord(demo, HostName(f"h{number:04d}"), number, number))
+    again = LoadTimeRecord(demo, HostName("h0000"), 7, LOAD_TIMES_KEPT)
+    await store.put_load_time(again)
+    assert len(known := await store.load_times()) == LOAD_TIMES_KEPT
+    assert known[0] == again
+    await store.put_load_time(LoadTimeRecord(ModelName("a"), HostName("h"), 1, LOAD_TIMES_KEPT + 1))
+    hosts = [record.host for record in await store.load_times()]
+    assert hosts[:2] == ["h", "h0000"]
+    assert "h0001" not in hosts
+    assert len(hosts) == LOAD_TIMES_KEPT
+
+
+async def test_launches_are_put_and_replaced(store: Store) -> None:
+    second = LaunchRecord(ModelName("a"), b'{"modelcell":"a"}')
+    await store.put_launch(LaunchRecord(ModelName("demo"), b"{}"))
+    await store.put_launch(second)
+    newer = LaunchRecord(ModelName("demo"), b'{"slots":2}')
+    await store.put_launch(newer)
+    assert await store.launches() == [second, newer]
+
+
 async def test_keys_are_put_replaced_and_deleted(store: Store) -> None:
     second = replace(KEY, key_id=KeyId("key-0"), role="admin", concurrency=4, tokens_per_minute=20_000)
     await store.put_key(KEY)
@@ -388,6 +441,50 @@ async def test_old_alarms_make_room(store: Store) -> None:
     kept = await asyncio.gather(*(store.append_alarm(alarm) for _ in range(ALARMS_KEPT + 5)))
     listed = await store.alarms(limit=READ_LIMIT)
     assert listed == sorted(kept, key=lambda one: -one.alarm_id)[:ALARMS_KEPT]
+
+
+async def test_decisions_come_back_by_age_and_place(store: Store) -> None:
+    kinds = ("admit", "score", "place", "scale")
+    made = [DecisionRecord(at_ms, kind, b'{"n":%d}' % at_ms) for at_ms, kind in enumerate(kinds, start=10)]
+    await store.append_decisions(made[:1])
+    await store.append_decisions([])
+    await store.append_decisions(made[1:])
+    first, *others = kept = await store.decisions(0)
+    assert [replace(each, decision_id=0) for each in kept] == made
+    assert [each.decision_id for each in kept] == sorted({each.decision_id for each in kept})
+    assert await store.decisions(11) == others
+    assert await store.decisions(0, after_id=first.decision_id, limit=2) == others[:2]
+    assert await store.decisions(0, after_id=others[-1].decision_id) == []
+
+
+async def test_old_decisions_make_room(store: Store) -> None:
+    await store.append_decisions([DecisionRecord(1, "score", b"{}"), DecisionRecord(2, "score", b"{}")])
+    await store.append_decisions([DecisionRecord(1 + DECISIONS_KEPT_MS, "score", b"{}")])
+    assert [each.at_ms for each in await store.decisions(0)] == [1, 2, 1 + DECISIONS_KEPT_MS]
+    await store.append_decisions([DecisionRecord(2 + DECISIONS_KEPT_MS, "score", b"{}")])
+    assert [each.at_ms for each in await store.decisions(3)] == [1 + DECISIONS_KEPT_MS, 2 + DECISIONS_KEPT_MS]
+    assert [each.at_ms for each in await store.decisions(0, limit=1)] == [2]
+    batch = [DecisionRecord(3 + DECISIONS_KEPT_MS, "score", b"{}")] * (DECISIONS_KEPT - 1)
+    await store.append_decisions(batch)
+    first_page = await store.decisions(0)
+    rest = [await store.decisions(0, after_id=first_page[-1].decision_id)]
+    while page := await store.decisions(0, after_id=rest[-1][-1].decision_id):
+        rest.append(page)
+    assert len(first_page) + sum(map(len, rest)) == DECISIONS_KEPT
+    assert first_page[0].at_ms == 2 + DECISIONS_KEPT_MS
+
+
+async def test_a_read_of_large_decisions_is_bounded_in_bytes(store: Store) -> None:
+    large = DecisionRecord(1, "score", b"x" * (READ_BYTES // 2))
+    await store.append_decisions([large] * 3)
+    page = await store.decisions(0)
+    assert len(page) == 2
+    assert len(await store.decisions(0, after_id=page[-1].decision_id)) == 1
+
+
+def test_a_decision_has_a_known_kind() -> None:
+    with pytest.raises(InvalidValueError, match="decision kind is 'guess'"):
+        DecisionRecord(1, "guess", b"{}")
 
 
 async def test_prune_forgets_finished_tasks_with_their_tokens_and_idempotency_keys(store: Store) -> None:
@@ -423,6 +520,8 @@ async def test_reads_are_bounded(store: Store, limit: int) -> None:
         await store.tokens(TaskId("a"), limit=limit)
     with pytest.raises(InvalidValueError):
         await store.alarms(limit=limit)
+    with pytest.raises(InvalidValueError):
+        await store.decisions(0, limit=limit)
 
 
 async def test_a_closed_store_says_so(store: Store) -> None:

@@ -34,6 +34,7 @@ async def every_route(rig: Rig) -> list[tuple[str, str]]:
     """What the document names, with something in place of the parameters."""
     paths = (await rig.json("GET", "/openapi.json"))["paths"]
     named = {"{job_id}": "job-1", "{rustbee_id}": "rustbee-1", "{name}": "mac", "{task_id}": "t-1", "{key_id}": "k-1"}
+    named |= {"{modelcell}": "demo"}
     routes = []
     for path, operations in paths.items():
         for method in operations:

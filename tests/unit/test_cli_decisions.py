@@ -13,6 +13,9 @@ from fake_queen import error
 
 POLICIES = "/v2/swarmesh/policies"
 TASK = "/v2/swarmesh/explain/task"
+REFUSAL = "/v2/swarmesh/explain/refusal"
+PLACEMENT = "/v2/swarmesh/explain/placement"
+SCALE = "/v2/swarmesh/explain/scale"
 
 
 @pytest.fixture
@@ -129,3 +132,113 @@ def test_a_task_that_nobody_knows(shell: Shell) -> None:
     assert result.code == 1
     assert '"code":"not_found"' in result.err
     assert shell.queen.seen[-1].path == f"{TASK}/a%2Fb"
+
+
+def test_a_refusal_is_explained(shell: Shell) -> None:
+    told = {
+        "task": "ab-7",
+        "at": 1_700_000_000.0,
+        "modelcell": "demo",
+        "priority": "low",
+        "prompt_chars": 1200,
+        "max_tokens": 50,
+        "attempts": 0,
+        "status": 429,
+        "code": "queue_full",
+        "words": "1000 tasks \x1b[31mwait",
+        "hint": "Try again.",
+        "retry_after_s": 5,
+        "would_change": ["to come again after 5 s", "fewer tasks"],
+    }
+    shell.queen.answers["GET", f"{REFUSAL}/ab-7"] = (200, told)
+    out = shell.run("explain", "refusal", "ab-7").out
+    assert out.startswith("ab-7 (demo, priority low) was refused at ")
+    assert ": 429 queue_full\n1000 tasks [31mwait\n" in out
+    assert "its prompt: 1,200 characters, at most 50 tokens wanted\nhint: Try again.\n" in out
+    assert out.endswith("what would have let it in\n  to come again after 5 s\n  fewer tasks\n")
+    assert shell.run("explain", "refusal", "ab-7", "--json").json == told
+    unread = {**told, "modelcell": "", "priority": "", "prompt_chars": None, "max_tokens": None, "hint": ""}
+    shell.queen.answers["GET", f"{REFUSAL}/ab-7"] = (200, unread)
+    assert shell.run("explain", "refusal", "ab-7").out.startswith("ab-7 was refused at ")
+    shell.queen.answers["GET", f"{REFUSAL}/ab-7"] = (200, {**told, "attempts": 2})
+    assert "was given up at " in shell.run("explain", "refusal", "ab-7").out
+
+
+PLACED = {
+    "modelcell": "demo",
+    "live": True,
+    "choice": "mac",
+    "by": "votes",
+    "words": "mac has the best votes",
+    "weights": {"memory left": 0.3, "proximity": 0.3},
+    "hosts": [
+        {
+            "host": "mac",
+            "votes": {"memory left": 0.5, "proximity": 1.0},
+            "score": 0.45,
+            "need_mib": 2048,
+            "free_mib": 9000,
+        },
+        {"host": "oak", "veto": "draining"},
+    ],
+    "would_change": ["oak if it were not drained"],
+}
+
+
+def test_a_placement_is_explained(shell: Shell) -> None:
+    shell.queen.answers["GET", f"{PLACEMENT}/demo"] = (200, PLACED)
+    out = shell.run("explain", "placement", "demo").out
+    assert out.startswith("demo: mac, as of now\nmac has the best votes\n")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["mac", "0.45", "0.5", "1", "2,048", "9,000"] in rows
+    assert ["oak", "draining"] in rows
+    assert "memory left x0.3" in out
+    assert out.endswith("what would change it\n  oak if it were not drained\n")
+    assert shell.run("explain", "placement", "demo", "--json").json["choice"] == "mac"
+    nowhere = {**PLACED, "live": False, "choice": None, "hosts": [], "would_change": []}
+    shell.queen.answers["GET", f"{PLACEMENT}/demo"] = (200, nowhere)
+    out = shell.run("explain", "placement", "demo").out
+    assert out == "demo: no host, as of when the last rustbee was placed\nmac has the best votes\n"
+
+
+def test_a_scale_is_explained(shell: Shell) -> None:
+    state = {
+        "modelcell": "demo",
+        "bounds": {"min": 0, "max": 3, "own": True, "paused": False},
+        "target": 2,
+        "rustbees": 1,
+        "starting": 1,
+        "slots": 4,
+        "slots_busy": 3,
+        "load": 0.85,
+        "waiting": 2,
+        "wait_s": 1.5,
+        "latency_s": 0.4,
+        "idle_s": 0.0,
+        "action": {"kind": "up", "phase": "loading", "since_s": 2.0, "host": "mac", "load_s": 9.0, "words": "it loads"},
+    }
+    decided = {"ago_s": 12.0, "kind": "up", "count": 1, "target": 2, "rule": "load", "reason": "load is 0.85"}
+    told = {
+        "state": state,
+        "words": "one more, for the load",
+        "history": [decided],
+        "placement": PLACED,
+        "load_times": [{"host": "mac", "load_s": 9.0}],
+        "would_change": ["a load below 0.8"],
+    }
+    shell.queen.answers["GET", f"{SCALE}/demo"] = (200, told)
+    out = shell.run("explain", "scale", "demo").out
+    assert out.startswith("demo: 1 rustbee, 1 starting, target 2\none more, for the load\n")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["bounds", "0", "to", "3"] in rows
+    assert ["under", "way", "it", "loads"] in rows
+    assert ["12.0", "s", "up", "1", "2", "load", "load", "is", "0.85"] in rows
+    assert "loading took: mac 9.0 s" in out
+    assert not [row for row in rows if row[:1] in (["blocked"], ["breaker"])]
+    assert "demo: mac, as of now" in out
+    assert out.endswith("what would change it\n  a load below 0.8\n")
+    assert shell.run("explain", "scale", "demo", "--json").json["state"]["target"] == 2
+    shell.queen.answers["GET", f"{SCALE}/demo"] = (200, {"state": {**state, "bounds": None}, "words": "left alone"})
+    assert ["bounds", "not", "scaled", "by", "itself"] in [
+        line.split() for line in shell.run("explain", "scale", "demo").out.splitlines()
+    ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli_shell import Shell, shell_at
-from fake_queen import DROP, accepted, done, flow, token
+from fake_queen import DROP, accepted, done, flow, progress, token
 
 
 @pytest.fixture
@@ -131,6 +131,42 @@ def test_a_models_text_cannot_command_the_terminal(shell: Shell, monkeypatch: py
     assert shell.run("nectarflow", "submit", "--prompt", "x").out == "a\x1b[2Jb\tc\x9b3m\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert shell.run("nectarflow", "submit", "--prompt", "x").out == "a[2Jb\tc3m\n"
+
+
+WAITS = [
+    accepted(),
+    progress("seeking"),
+    progress("loading", since_s=2.0, expected_s=9.0),
+    progress("loading", since_s=4.0, expected_s=9.0),
+    token(1, "Hello."),
+    done(),
+]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("nectarflow", "submit", "--prompt", "Hello"), ("honeytokens", "collect", "--job-id", "job-1", "--follow")],
+)
+def test_what_an_answer_waits_for_is_a_line_for_each_phase(shell: Shell, command: tuple[str, ...]) -> None:
+    shell.queen.streams = [WAITS]
+    result = shell.run(*command)
+    assert (result.code, result.out) == (0, "Hello.\n")
+    said = "waiting: demo is seeking (0.5 s)\nwaiting: demo is loading (2.0 s of about 9.0 s)\n"
+    assert result.err == said
+
+
+def test_on_a_terminal_the_line_is_gone_before_the_answer(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmesh.cli.start_line.sys.stderr.isatty", lambda: True, raising=False)
+    shell.queen.streams = [WAITS]
+    result = shell.run("nectarflow", "submit", "--prompt", "Hello")
+    assert result.out == "Hello.\n"
+    lines = result.err.split("\r\x1b[K")
+    assert lines[1:] == [
+        "waiting: demo is seeking (0.5 s)",
+        "waiting: demo is loading (2.0 s of about 9.0 s)",
+        "waiting: demo is loading (4.0 s of about 9.0 s)",
+        "",
+    ]
 
 
 def test_detach(shell: Shell) -> None:

@@ -12,8 +12,21 @@ from typing import Any
 
 import pytest
 
-from fake_queen import DROP, KEY, FakeQueen, accepted, done, error, failed, flow, running_queen, rustbee, token
-from swarmesh.client import AsyncSwarmesh, Done, QueenUnreachableError, RemoteError, Swarmesh, Token
+from fake_queen import (
+    DROP,
+    KEY,
+    FakeQueen,
+    accepted,
+    done,
+    error,
+    failed,
+    flow,
+    progress,
+    running_queen,
+    rustbee,
+    token,
+)
+from swarmesh.client import AsyncSwarmesh, Done, Progress, QueenUnreachableError, RemoteError, Swarmesh, Token
 from swarmesh.client.call import UnexpectedAnswerError
 from swarmesh.client.cursor import Reconnects
 from swarmesh.core.errors import SwarmeshError
@@ -32,9 +45,13 @@ class Blocking:
         with Swarmesh(**self.arguments) as swarm:
             return getattr(swarm, name)(*args, **kwargs)
 
-    def events(self, name: str, *args: Any, **kwargs: Any) -> tuple[list[Any], str, SwarmeshError | None]:
+    def events(
+        self, name: str, *args: Any, on_progress: Callable[[Progress], None] | None = None, **kwargs: Any
+    ) -> tuple[list[Any], str, SwarmeshError | None]:
         got: list[Any] = []
         with Swarmesh(**self.arguments) as swarm, getattr(swarm, name)(*args, **kwargs) as stream:
+            if on_progress is not None:
+                stream.tell_progress(on_progress)
             try:
                 got.extend(stream)
             except SwarmeshError as raised:
@@ -52,10 +69,14 @@ class Asynchronous(Blocking):
 
         return asyncio.run(run())
 
-    def events(self, name: str, *args: Any, **kwargs: Any) -> tuple[list[Any], str, SwarmeshError | None]:
+    def events(
+        self, name: str, *args: Any, on_progress: Callable[[Progress], None] | None = None, **kwargs: Any
+    ) -> tuple[list[Any], str, SwarmeshError | None]:
         async def run() -> tuple[list[Any], str, SwarmeshError | None]:
             got: list[Any] = []
             async with AsyncSwarmesh(**self.arguments) as swarm, getattr(swarm, name)(*args, **kwargs) as stream:
+                if on_progress is not None:
+                    stream.tell_progress(on_progress)
                 try:
                     async for event in stream:
                         got.append(event)  # noqa: PERF401 - what came before an error is looked at, too
@@ -108,6 +129,31 @@ def test_stream_gives_tokens_then_done(client: Blocking, queen: FakeQueen) -> No
     assert events[2].usage.completion_tokens == 2
     assert job_id == "job-1"
     assert queen.seen[0].headers["accept"] == "text/event-stream"
+
+
+def test_a_stream_that_waits_gives_tokens_only_and_tells_its_progress(client: Blocking, queen: FakeQueen) -> None:
+    waiting = progress("loading", since_s=1.5, expected_s=9.0), progress("loading", since_s=3.5)
+    queen.streams = [[accepted(), waiting[0], b"event: news\ndata: {}\n\n", waiting[1], token(1, "Hi"), done()]]
+    told: list[Progress] = []
+    events, _, raised = client.events("stream", "Hello", on_progress=told.append)
+    assert raised is None
+    assert [type(event) for event in events] == [Token, Done]
+    assert [(each.since_s, each.expected_s) for each in told] == [(1.5, 9.0), (3.5, None)]
+    assert (told[0].phase, told[0].message) == ("loading", "demo is loading")
+    queen.streams = [[accepted(), *waiting, token(1, "Hi"), done()]]
+    assert text_of(client.events("stream", "Hello")[0]) == "Hi", "nobody has to listen"
+
+
+def test_a_stream_that_waits_comes_back_to_the_last_token(client: Blocking, queen: FakeQueen) -> None:
+    queen.streams = [
+        [accepted(), token(1, "one "), progress("seeking"), DROP],
+        [progress("loading"), token(2, "two"), done()],
+    ]
+    events, _, raised = client.events("stream", "Count.")
+    assert raised is None
+    assert text_of(events) == "one two"
+    (resumed,) = queen.requests("GET", "/v2/swarmesh/honeytokens/job-1")
+    assert resumed.headers["last-event-id"] == "1"
 
 
 def test_stream_reads_bytes_and_values(client: Blocking, queen: FakeQueen) -> None:

@@ -53,6 +53,7 @@ def test_the_oldest_tasks_are_forgotten_first_and_all_their_attempts_with_them()
     assert len(book) == 4
     assert book.find("b") == []
     assert [len(outcomes(book, name)) for name in ("c", "a", "d")] == [1, 2, 1]
+    assert len(book._order) <= len(book)
     book.started(start("e"))
     book.started(start("f"))
     assert book.find("a") == [], "c went first, then a with both its attempts"
@@ -66,6 +67,7 @@ def test_one_task_does_not_fill_the_book() -> None:
         book.started(start("t", attempt))
     assert len(book) == ATTEMPTS_MAX + 1
     assert len(outcomes(book, "t")) == ATTEMPTS_MAX
+    assert len(book._order) == len(book), "nothing that was cut is kept elsewhere"
     alone = DecisionBook(decisions_max=3)
     for attempt in range(1, 10):
         alone.started(start("t", attempt))

@@ -18,7 +18,8 @@ WORKER = WorkerId("worker")
 class Clumsy:
     """A runner that cannot start."""
 
-    def __init__(self) -> None:
+    def __init__(self, submitted: TaskSubmitted) -> None:
+        self.submitted = submitted
         self.error: SwarmeshError | None = None
 
     def start(self, command: StartStream, link: WorkerLink) -> None:
@@ -47,9 +48,12 @@ async def driver() -> Driver:
 
 async def test_a_task_that_cannot_be_started_ends_in_an_error_and_frees_its_slot(driver: Driver) -> None:
     for number in range(2):
-        runner = Clumsy()
         task_id = TaskId(f"task-{number}")
-        driver.run(task_id, runner, TaskSubmitted(task_id, ModelName("m"), Priority.MEDIUM, KeyId("k"), 1, 1))
+        runner = Clumsy(TaskSubmitted(task_id, ModelName("m"), Priority.MEDIUM, KeyId("k"), 1, 1))
+        driver.run(runner)
         assert runner.error is not None
         assert runner.error.code == "internal_error"
+        refused = driver.refused.find(task_id)
+        assert refused is not None
+        assert (refused.code, refused.submitted) == ("internal_error", runner.submitted)
         assert not driver.swarm.dispatcher.tasks

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from swarmesh.core.ids import TaskId, WorkerId
-from swarmesh.core.routing import MEASURED, POLICY_PREEMPT, POLICY_RETURN, Candidate, Decision
+from swarmesh.core.routing import MEASURED, POLICY_PREEMPT, POLICY_RETURN, SENIOR, Candidate, Decision
 from swarmesh.queen.would_change import would_change
 
 
@@ -120,3 +120,9 @@ def test_nothing_to_choose_from() -> None:
 def test_only_the_next_best_are_spoken_of() -> None:
     crowd = [candidate(f"w{number}", 2.0 + number) for number in range(7)]
     assert len(would_change(decision("swarm", candidate("a", 1.0), *crowd))) == 3
+
+
+def test_the_younger_of_equals_is_told_why() -> None:
+    of_equals = decision("swarm", candidate("a", 1.0), candidate("b", 1.0))
+    (sentence,) = would_change(msgspec.structs.replace(of_equals, reason=SENIOR))
+    assert sentence == "b had the same score and less uptime"

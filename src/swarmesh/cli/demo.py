@@ -18,6 +18,7 @@ from swarmesh.cli.local_rustbee import LocalRustbee, is_local, local_rustbee
 from swarmesh.cli.queen_process import home_swarm
 from swarmesh.cli.recital import Connect, DrillError, recite, recite_broken, verdict
 from swarmesh.cli.screen import note
+from swarmesh.cli.start_line import StartLine
 from swarmesh.cli.token_printer import TokenPrinter
 from swarmesh.cli.up import Port, bring_up
 from swarmesh.cli.waiting import wait_gone
@@ -44,7 +45,7 @@ def demo(
     names = ", ".join(view.rustbee_id for view in workers)
     print(f"The queennode is healthy at {queen.url}. Rustbees: {names}.\n\n> {QUESTION}", flush=True)
     with home_swarm(home, queen) as swarm, swarm.stream(QUESTION, modelcell=DEMO_NAME, temperature=0.0) as stream:
-        TokenPrinter(None).print_all(stream)
+        TokenPrinter(None).print_all(StartLine().over(stream))
     if chaos and len(workers) > 1:
         _drill(home, queen, workers)
     print(_next_steps(queen))

@@ -1,4 +1,4 @@
-"""`swarmesh explain task`: why a task went where it went."""
+"""`swarmesh explain task|refusal|placement|scale`: why the swarm decided as it did."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from typing import Annotated, Final
 
 import typer
 
-from swarmesh.cli.screen import AsJson, clock, harmless, print_json, print_table
+from swarmesh.cli.screen import AsJson, clock, counted, duration, harmless, print_facts, print_json, print_table
 from swarmesh.client import Swarmesh
-from swarmesh.wire.explain import AttemptView, CandidateView, TaskExplained
+from swarmesh.wire.explain import AttemptView, CandidateView, RefusalExplained, TaskExplained
+from swarmesh.wire.swarmscale import PlacementExplained, ScaleDecisionView, ScaleExplained
 
 ATTEMPT_HEADINGS: Final = ("attempt", "at", "rustbee", "policy", "queued", "outcome")
+HISTORY_HEADINGS: Final = ("ago", "what", "target", "rule", "why")
+
+Modelcell = Annotated[str, typer.Argument(metavar="MODELCELL", help="As 'models list' shows it.")]
 
 app = typer.Typer(no_args_is_help=True, help="Why the swarm decided as it did.")
 
@@ -36,9 +40,123 @@ def task(
     _print_choice(explained)
     _print_candidates(explained.candidates)
     _print_attempts(explained.attempts)
-    print("\nwhat would have changed it")
-    for sentence in explained.would_change:
+    _print_levers("what would have changed it", explained.would_change)
+
+
+@app.command()
+def refusal(
+    task_id: Annotated[str, typer.Argument(metavar="ID", help="The refusal's x-swarmesh-task header, or a job id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say why a task was refused or given up, and what would let it in; example: swarmesh explain refusal flow-1a2b."""
+    with Swarmesh() as swarm:
+        explained = swarm.explain_refusal(task_id)
+    if as_json:
+        print_json(explained)
+        return
+    _print_refusal(explained)
+    _print_levers("what would have let it in", explained.would_change)
+
+
+@app.command()
+def placement(modelcell: Modelcell, as_json: AsJson = False) -> None:
+    """Say where the next rustbee of a modelcell would be started, and why there; nothing is started."""
+    with Swarmesh() as swarm:
+        explained = swarm.explain_placement(modelcell)
+    if as_json:
+        print_json(explained)
+        return
+    _print_placement(explained)
+    _print_levers("what would change it", explained.would_change)
+
+
+@app.command()
+def scale(modelcell: Modelcell, as_json: AsJson = False) -> None:
+    """Say how many rustbees a modelcell has, and why not more or fewer."""
+    with Swarmesh() as swarm:
+        explained = swarm.explain_scale(modelcell)
+    if as_json:
+        print_json(explained)
+        return
+    _print_scale(explained)
+    _print_levers("what would change it", explained.would_change)
+
+
+def _print_levers(heading: str, sentences: tuple[str, ...]) -> None:
+    if sentences:
+        print(f"\n{heading}")
+    for sentence in sentences:
         print(f"  {harmless(sentence)}")
+
+
+def _print_refusal(explained: RefusalExplained) -> None:
+    what = f" ({explained.modelcell}, priority {explained.priority})" if explained.priority else ""
+    tried = f", after {counted(explained.attempts, 'attempt')}" if explained.attempts else ""
+    verb = "was given up" if explained.attempts else "was refused"
+    print(f"{explained.task}{what} {verb} at {clock(explained.at)}{tried}: {explained.status} {explained.code}")
+    print(harmless(explained.words))
+    if explained.prompt_chars is not None:
+        bound = f", at most {explained.max_tokens:,} tokens wanted" if explained.max_tokens else ""
+        print(f"its prompt: {counted(explained.prompt_chars, 'character')}{bound}")
+    if explained.hint:
+        print(f"hint: {harmless(explained.hint)}")
+
+
+def _print_placement(explained: PlacementExplained) -> None:
+    now = "now" if explained.live else "when the last rustbee was placed"
+    print(f"{explained.modelcell}: {explained.choice or 'no host'}, as of {now}")
+    print(harmless(explained.words))
+    if not explained.hosts:
+        return
+    votes = list(dict.fromkeys(name for site in explained.hosts for name in site.votes))
+    weighed = [f"{name} x{explained.weights[name]:g}" if name in explained.weights else name for name in votes]
+    print()
+    print_table(
+        ("host", "score", *weighed, "needs MiB", "free MiB", "why not"),
+        (
+            (
+                site.host,
+                "" if site.veto else f"{site.score:.4g}",
+                *(_number(site.votes.get(name)) for name in votes),
+                f"{site.need_mib:,}" if site.need_mib else "",
+                f"{site.free_mib:,}" if site.need_mib else "",
+                harmless(site.veto),
+            )
+            for site in explained.hosts
+        ),
+    )
+
+
+def _print_scale(explained: ScaleExplained) -> None:
+    state = explained.state
+    bounds = f"{state.bounds.min} to {state.bounds.max}" if state.bounds is not None else "not scaled by itself"
+    print(f"{state.modelcell}: {counted(state.rustbees, 'rustbee')}, {state.starting} starting, target {state.target}")
+    print(harmless(explained.words))
+    facts = [
+        ("bounds", bounds),
+        ("load", f"{state.load:.2f}, {state.slots_busy} of {counted(state.slots, 'slot')} busy"),
+        ("waiting", f"{counted(state.waiting, 'task')}, the first for {duration(state.wait_s)}"),
+        ("latency", duration(state.latency_s)),
+        ("idle for", duration(state.idle_s)),
+        ("blocked", harmless(state.blocked)),
+        ("breaker", harmless(state.breaker_reason)),
+        ("under way", harmless(state.action.words) if state.action is not None else ""),
+    ]
+    print_facts((name, value) for name, value in facts if value)
+    if explained.load_times:
+        told = ", ".join(f"{each.host} {duration(each.load_s)}" for each in explained.load_times)
+        print(f"loading took: {told}")
+    if explained.history:
+        print()
+        print_table(HISTORY_HEADINGS, map(_history_row, explained.history))
+    if explained.placement is not None:
+        print()
+        _print_placement(explained.placement)
+
+
+def _history_row(decision: ScaleDecisionView) -> tuple[str, ...]:
+    what = f"{decision.kind} {decision.count}"
+    return (duration(decision.ago_s), what, str(decision.target), decision.rule, harmless(decision.reason))
 
 
 def _print_choice(explained: TaskExplained) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from swarmesh.cli.screen import AsJson, note, print_json
+from swarmesh.cli.start_line import StartLine
 from swarmesh.cli.token_printer import Output, TokenPrinter
 from swarmesh.client import Done, Swarmesh, Token
 from swarmesh.client.events import read_token
@@ -38,9 +39,9 @@ def collect(
             return
         with swarm.follow(job_id, after) as stream:
             if not as_json:
-                TokenPrinter(output).print_all(stream)
+                TokenPrinter(output).print_all(StartLine().over(stream))
                 return
-            for _ in stream:
+            for _ in StartLine().over(stream):
                 """Only its end is waited for: JSON is printed whole."""
         print_json(_collect(swarm, job_id, after))
 

@@ -13,6 +13,7 @@ import typer
 
 from swarmesh.cli.failure import UsageError
 from swarmesh.cli.screen import AsJson, clock, duration, note, print_facts, print_json, print_table
+from swarmesh.cli.start_line import StartLine
 from swarmesh.cli.token_printer import Output, TokenPrinter
 from swarmesh.client import Swarmesh, TaskOptions
 from swarmesh.core.errors import SwarmeshError
@@ -125,7 +126,7 @@ def _stream(swarm: Swarmesh, prompt: str | None, options: TaskOptions, output: P
     stream = swarm.stream(prompt, **options)
     try:
         with stream:
-            TokenPrinter(output).print_all(stream)
+            TokenPrinter(output).print_all(StartLine().over(stream))
     except (KeyboardInterrupt, BrokenPipeError):
         # Nobody reads the answer any more, so nobody should wait for the slot it holds.
         with suppress(SwarmeshError):

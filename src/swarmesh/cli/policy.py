@@ -1,4 +1,4 @@
-"""`swarmesh policy list|use`: the rules by which rustbees are chosen."""
+"""`swarmesh policy`: the rules by which rustbees are chosen, and the script that is asked before them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from swarmesh.cli import policy_script
 from swarmesh.cli.screen import AsJson, note, print_json, print_table
 from swarmesh.client import Swarmesh
 from swarmesh.wire.policies import PolicyView
@@ -29,6 +30,7 @@ def list_(as_json: AsJson = False) -> None:
         print_json(views)
         return
     print_table(HEADINGS, ((view.name, _holds_for(view), view.description) for view in views))
+    policy_script.print_line()
 
 
 @app.command()
@@ -57,4 +59,5 @@ def _holds_for(view: PolicyView) -> str:
 
 def add_to(root: typer.Typer) -> None:
     """Add the noun."""
+    policy_script.add_to(app)
     root.add_typer(app, name="policy")

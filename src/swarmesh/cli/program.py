@@ -33,6 +33,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "honeytokens": "swarmesh.cli.honeytokens",
     "models": "swarmesh.cli.models",
     "keys": "swarmesh.cli.keys",
+    "swarmscale": "swarmesh.cli.swarmscale",
     "policy": "swarmesh.cli.policy",
     "explain": "swarmesh.cli.explain",
     "rustbee": "swarmesh.cli.rustbee",

@@ -1,4 +1,4 @@
-"""`swarmesh sim run`: who would get which request, on workers that exist only here; no queen is needed."""
+"""`swarmesh sim`: who would get which request, and how many rustbees a load would bring; nothing of it is real."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from swarmesh.sim.routing.request import Request
 from swarmesh.sim.routing.run import ROUTERS, simulate
 from swarmesh.sim.routing.trace import read_trace, rescale
 from swarmesh.sim.routing.workloads import WORKLOADS, generate
+from swarmesh.sim.scaling.outcome import Outcome as ScaleOutcome
+from swarmesh.sim.scaling.outcome import live
+from swarmesh.sim.scaling.traces import TRACES, plan_of
 
 SPEEDS: Final = "2,2,1,1,.5,.5,.25,.25"
 WORKERS_MAX: Final = 1_000
@@ -21,12 +24,12 @@ SPEED_MIN, SPEED_MAX = 0.01, 100.0
 REQUESTS_MAX: Final = 1_000_000
 HEADINGS: Final = ("rustbee", "speed", "requests", "busy", "cached", "mean first token")
 
-app = typer.Typer(no_args_is_help=True, help="Routing on virtual time: policies, workloads, traces.")
+app = typer.Typer(no_args_is_help=True, help="Routing and scaling on virtual time: policies, workloads, traces.")
 
 
 @app.callback()
 def sim() -> None:
-    """Routing on virtual time: policies, workloads, traces."""
+    """Routing and scaling on virtual time: policies, workloads, traces."""
 
 
 @app.command()
@@ -56,6 +59,22 @@ def run(
         print_json({"workload": name, "load": load, **_fields(outcome)})
     else:
         _print(name, outcome)
+
+
+@app.command()
+def scale(
+    trace: Annotated[str, typer.Option(help=f"One of {', '.join(TRACES)}.")],
+    seed: Annotated[int, typer.Option(help="The same seed, the same run.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run a load and see how many rustbees come and go; example: swarmesh sim scale --trace step --seed 3."""
+    if trace not in TRACES:
+        raise UsageError(f"no trace is called {trace!r}", hint=f"One of {', '.join(TRACES)}.")
+    outcome = live(plan_of(trace, seed)).outcome
+    if as_json:
+        print_json(_fields(outcome))
+    else:
+        _print_scale(outcome)
 
 
 def add_to(root: typer.Typer) -> None:
@@ -89,7 +108,7 @@ def _speeds(text: str) -> tuple[float, ...]:
     return speeds
 
 
-def _fields(outcome: Outcome) -> dict[str, Any]:
+def _fields(outcome: Outcome | ScaleOutcome) -> dict[str, Any]:
     return {name: getattr(outcome, name) for name in outcome.__struct_fields__}
 
 
@@ -113,6 +132,30 @@ def _print(name: str, outcome: Outcome) -> None:
     print()
     print_table(HEADINGS, (_row(number, worker) for number, worker in enumerate(outcome.workers)))
     note(f"{outcome.virtual_s:,.0f} s of virtual time; nothing was sent anywhere")
+
+
+def _print_scale(outcome: ScaleOutcome) -> None:
+    waited_s, loaded_s = outcome.wake_wait_ms_p50 / 1_000, outcome.wake_start_ms_p50 / 1_000
+    print_facts(
+        [
+            ("trace", f"{outcome.trace}, {outcome.requests} requests, seed {outcome.seed}"),
+            ("wait", f"p50 {outcome.wait_ms_p50 / 1_000:,.1f} s, p99 {outcome.wait_ms_p99 / 1_000:,.1f} s"),
+            (
+                "from zero",
+                f"{outcome.wakes} starts; first request waits p50 {waited_s:,.1f} s, loading {loaded_s:,.1f} s",
+            ),
+            ("for load", f"{outcome.ups} started, {outcome.downs} stopped, {outcome.reversals} changes of direction"),
+            ("in 10 min", f"{outcome.reversals_10_min_max} changes of direction at most"),
+            (
+                "otherwise",
+                f"{outcome.sleeps} to zero, {outcome.swaps} for another modelcell, {outcome.given_up} too slow",
+            ),
+            ("rustbees", f"mean {outcome.replicas_mean:.2f}; {outcome.replicas_least:.2f} would have done"),
+            ("failed", ", ".join(f"{count} {code}" for code, count in outcome.failed.items()) or "none"),
+            ("broken", "; ".join(f"{check}: {words}" for check, words in outcome.broken_first.items()) or "nothing"),
+        ]
+    )
+    note("virtual time; nothing was started anywhere")
 
 
 def _row(number: int, worker: WorkerShare) -> tuple[str, ...]:

@@ -10,7 +10,7 @@
 from swarmesh.client.asynchronous import AsyncSwarmesh, AsyncTokenStream
 from swarmesh.client.blocking import Swarmesh, TokenStream
 from swarmesh.client.cursor import Reconnects
-from swarmesh.client.events import Done, Event, Token
+from swarmesh.client.events import Done, Event, Progress, Token
 from swarmesh.client.routes import TaskOptions
 from swarmesh.core.errors import QueenUnreachableError
 from swarmesh.wire.errors import RemoteError
@@ -22,6 +22,7 @@ __all__ = [
     "Done",
     "Event",
     "HostView",
+    "Progress",
     "QueenUnreachableError",
     "Reconnects",
     "RemoteError",

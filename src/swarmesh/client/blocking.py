@@ -11,11 +11,11 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from swarmesh.client import decision_routes, host_routes, key_routes, routes
+from swarmesh.client import decision_routes, host_routes, key_routes, routes, scale_routes, script_routes
 from swarmesh.client.call import Call, StepsCall, StreamCall
 from swarmesh.client.cursor import Reconnects, StreamCursor
 from swarmesh.client.endpoint import Endpoint, find_endpoint
-from swarmesh.client.events import Event
+from swarmesh.client.events import Event, Progress
 from swarmesh.client.steps import StepsReader, steps_cut
 from swarmesh.client.transport import (
     STREAM_TIMEOUT,
@@ -45,6 +45,11 @@ class TokenStream:
     def job_id(self) -> str:
         """The task's id; empty until the queen has said it, which she does before the first token."""
         return self._cursor.job_id
+
+    def tell_progress(self, on_progress: Callable[[Progress], None]) -> Self:
+        """Call back while the task waits for a rustbee that is being started; iterating gives tokens only."""
+        self._cursor.on_progress = on_progress
+        return self
 
     def close(self) -> None:
         """Close the connection."""
@@ -171,7 +176,20 @@ class Swarmesh:
     scan_models = _method(host_routes.scan_models)
     policies = _method(decision_routes.policies)
     use_policy = _method(decision_routes.use_policy)
+    policy_script = _method(script_routes.policy_script)
+    activate_script = _method(script_routes.activate_script)
+    deactivate_script = _method(script_routes.deactivate_script)
+    replay_script = _method(script_routes.replay_script)
     explain_task = _method(decision_routes.explain_task)
+    explain_refusal = _method(decision_routes.explain_refusal)
+    explain_placement = _method(decision_routes.explain_placement)
+    explain_scale = _method(decision_routes.explain_scale)
+    swarmscale = _method(scale_routes.swarmscale)
+    swarmscale_of = _method(scale_routes.swarmscale_of)
+    scale = _method(scale_routes.scale)
+    unscale = _method(scale_routes.unscale)
+    pause_scaling = _method(scale_routes.pause_scaling)
+    resume_scaling = _method(scale_routes.resume_scaling)
     keys = _method(key_routes.keys)
     make_key = _method(key_routes.make_key)
     revoke_key = _method(key_routes.revoke_key)

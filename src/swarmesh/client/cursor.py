@@ -5,13 +5,14 @@ Touches no socket and no clock: a transport asks what to send, feeds what comes,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from swarmesh.client import routes
 from swarmesh.client.call import Call, ConnectionBrokenError, StreamCall
-from swarmesh.client.events import Done, Event, Token, read_event
+from swarmesh.client.events import Done, Event, Progress, Token, read_event
 from swarmesh.core.errors import QueenUnreachableError
 from swarmesh.wire.flow import Accepted
 from swarmesh.wire.sse import SseReader
@@ -41,12 +42,14 @@ class StreamCursor:
         job_id: The task's id; empty until the queen has said it.
         last_seq: Number of the last token that was handed out.
         ended: `Done` was read; nothing more will come.
+        on_progress: Told what the task waits for while a rustbee is being started for it.
     """
 
     def __init__(self, first: StreamCall, reconnects: Reconnects) -> None:
         self.job_id = first.job_id
         self.last_seq = first.after
         self.ended = False
+        self.on_progress: Callable[[Progress], None] = _nobody
         self._next = first.call
         self._repeatable = first.repeatable
         self._was_sent = bool(first.job_id)
@@ -99,7 +102,7 @@ class StreamCursor:
             f"{why.message} (the stream of {self.job_id} broke after token {self.last_seq}, {tried})", hint=hint
         )
 
-    def _take(self, event: Token | Done | Accepted | None) -> Event | None:
+    def _take(self, event: Token | Done | Accepted | Progress | None) -> Event | None:
         match event:
             case Token(seq=seq):
                 if seq is not None:
@@ -115,5 +118,12 @@ class StreamCursor:
             case Accepted():
                 self.job_id = event.job_id
                 return None
+            case Progress():
+                self.on_progress(event)
+                return None
             case None:
                 return None
+
+
+def _nobody(_progress: Progress) -> None:
+    """Progress that nobody wants to hear of."""

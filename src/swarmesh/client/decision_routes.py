@@ -8,8 +8,9 @@ import msgspec
 
 from swarmesh.client.call import Call
 from swarmesh.client.routes import BASE, reader
-from swarmesh.wire.explain import TaskExplained
+from swarmesh.wire.explain import RefusalExplained, TaskExplained
 from swarmesh.wire.policies import PolicyChange, PolicyList, PolicyView
+from swarmesh.wire.swarmscale import PlacementExplained, ScaleExplained
 
 
 def policies() -> Call[list[PolicyView]]:
@@ -33,6 +34,24 @@ def explain_task(task_id: str) -> Call[TaskExplained]:
     that answer.
     """
     return Call("GET", f"{BASE}/explain/task/{quote(task_id, safe='')}", reader(TaskExplained))
+
+
+def explain_refusal(task_id: str) -> Call[RefusalExplained]:
+    """Why a task was refused or given up, and what would have let it in.
+
+    ``task_id`` is what the ``x-swarmesh-task`` header of the refusal said, or a nectarflow's job id.
+    """
+    return Call("GET", f"{BASE}/explain/refusal/{quote(task_id, safe='')}", reader(RefusalExplained))
+
+
+def explain_placement(modelcell: str) -> Call[PlacementExplained]:
+    """Where the next rustbee of a modelcell would be started, and why there."""
+    return Call("GET", f"{BASE}/explain/placement/{quote(modelcell, safe='')}", reader(PlacementExplained))
+
+
+def explain_scale(modelcell: str) -> Call[ScaleExplained]:
+    """How many rustbees a modelcell has, and why not more or fewer."""
+    return Call("GET", f"{BASE}/explain/scale/{quote(modelcell, safe='')}", reader(ScaleExplained))
 
 
 def _read_policies(body: bytes) -> list[PolicyView]:

@@ -10,7 +10,7 @@ import msgspec
 
 from swarmesh.client.call import UnexpectedAnswerError
 from swarmesh.wire.errors import RemoteError
-from swarmesh.wire.flow import Accepted, DoneData, ErrorData, TokenData
+from swarmesh.wire.flow import Accepted, DoneData, ErrorData, ProgressData, TokenData
 from swarmesh.wire.sse import SseEvent
 
 Done = DoneData
@@ -34,10 +34,13 @@ class Token(msgspec.Struct, frozen=True):
     value: Any = None
 
 
+Progress = ProgressData
+"""The task waits for a rustbee that is being started: ``phase``, ``since_s``, ``expected_s``, ``message``."""
+
 Event = Token | Done
 
 
-def read_event(event: SseEvent) -> Token | Done | Accepted | None:
+def read_event(event: SseEvent) -> Token | Done | Accepted | Progress | None:
     """Read one event; None for a kind that this version does not know.
 
     Raises:
@@ -52,6 +55,8 @@ def read_event(event: SseEvent) -> Token | Done | Accepted | None:
                 return msgspec.json.decode(event.data, type=DoneData)
             case "accepted":
                 return msgspec.json.decode(event.data, type=Accepted)
+            case "progress":
+                return msgspec.json.decode(event.data, type=ProgressData)
             case "error":
                 raise RemoteError(msgspec.json.decode(event.data, type=ErrorData).error, status=502)
             case _:

@@ -50,6 +50,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "queen.json"
 
     @property
+    def script_file(self) -> Path:
+        """The policy script in use, with its text; JSON."""
+        return self.root / "policy-script.json"
+
+    @property
     def logs_dir(self) -> Path:
         """Logs of the queen."""
         return self.root / "logs"

@@ -120,7 +120,7 @@ def _check_policies(path: Path, routing: object) -> None:
     named |= {f"modelcells.{name}": policy for name, policy in cells.items()} if isinstance(cells, dict) else {}
     for where, name in named.items():
         if isinstance(name, str) and name not in set(PolicyName):
-            near = difflib.get_close_matches(name, list(PolicyName), n=1, cutoff=0.0)
+            near = difflib.get_close_matches(name, [each.value for each in PolicyName], n=1, cutoff=0.0)
             raise ConfigError(
                 f"{path}: routing.{where}: no policy is called {name!r}", hint=f"Did you mean {near[0]!r}?"
             )

@@ -10,9 +10,13 @@ from urllib.parse import parse_qs
 
 import structlog
 
-from swarmesh.core.errors import InvalidValueError, SwarmeshError
+from swarmesh.core.errors import BadInputError, InvalidValueError, SwarmeshError
+from swarmesh.core.ids import TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.request import Request
+from swarmesh.queen.decision_headers import TASK_HEADER
+from swarmesh.queen.refusal_book import RefusalBook
+from swarmesh.wire.http1 import Headers
 
 SEQ_DIGITS_MAX: Final = 15
 
@@ -20,30 +24,47 @@ log = structlog.get_logger("awaited_answers")
 
 
 class AwaitedAnswers:
-    """Runs them, and sees to it that none ends without a word."""
+    """Runs them, and sees to it that none ends without a word.
 
-    def __init__(self) -> None:
+    Args:
+        refused: Where submissions are entered that are answered with an error.
+    """
+
+    def __init__(self, refused: RefusalBook) -> None:
+        self._refused = refused
         self._running: set[asyncio.Task[None]] = set()
 
-    def run(self, exchange: Exchange, answering: Coroutine[Any, Any, None]) -> None:
-        """Answer an exchange; an error that is raised before anything was sent becomes the answer."""
-        task = asyncio.get_running_loop().create_task(_answered(exchange, answering))
+    def run(self, exchange: Exchange, answering: Coroutine[Any, Any, None], *, submitted: TaskId | None = None) -> None:
+        """Answer an exchange; an error that is raised before anything was sent becomes the answer.
+
+        ``submitted`` is the task of a submission; a client who is refused is told by which name to ask why.
+        """
+        task = asyncio.get_running_loop().create_task(self._answered(exchange, answering, submitted))
         self._running.add(task)
         task.add_done_callback(partial(self._over, exchange))
+
+    async def _answered(
+        self, exchange: Exchange, answering: Coroutine[Any, Any, None], submitted: TaskId | None
+    ) -> None:
+        try:
+            await answering
+        except SwarmeshError as error:
+            if not exchange.started:
+                exchange.fail(error, self._refusal_headers(error, submitted))
+
+    def _refusal_headers(self, error: SwarmeshError, submitted: TaskId | None) -> Headers:
+        # What cannot be understood is no task yet.
+        if submitted is None or isinstance(error, BadInputError):
+            return []
+        if self._refused.find(submitted) is None:
+            self._refused.add_unread(submitted, error)
+        return [(TASK_HEADER, submitted.encode())]
 
     def _over(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("request_failed", path=exchange.request.path.decode("latin-1"), exc_info=error)
             exchange.finish(keep_alive=False)  # Nobody waits for an answer that will not come.
-
-
-async def _answered(exchange: Exchange, answering: Coroutine[Any, Any, None]) -> None:
-    try:
-        await answering
-    except SwarmeshError as error:
-        if not exchange.started:
-            exchange.fail(error)
 
 
 def asked(request: Request, name: str) -> str:

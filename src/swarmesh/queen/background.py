@@ -17,15 +17,18 @@ from swarmesh.core.task import TaskStatus
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.awaited_answers import AwaitedAnswers, after_seq, asked, idempotency_key
 from swarmesh.queen.flow import error_of, usage_of
+from swarmesh.queen.flows import new_task_id
 from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
+from swarmesh.queen.refusal_book import RefusalBook
 from swarmesh.store.records import TaskRecord, TokenRow
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.errors import ErrorBody
-from swarmesh.wire.flow import Accepted, FlowView, Submission, Usage
+from swarmesh.wire.flow import Accepted, FlowView, ProgressData, Submission, Usage
 from swarmesh.wire.http1 import Headers
 from swarmesh.wire.openai import ChatRequest
 from swarmesh.wire.openai_chunks import ID_PREFIX, ChatChunks, error_event
+from swarmesh.wire.sse import waiting_line
 
 ATTACH_PREFIX: Final = ChatRequest.target + b"/"
 JOB_HEADER: Final = b"x-swarmesh-job"
@@ -83,12 +86,21 @@ class OpenAiDialect:
         usage = (usage_of(record) or Usage()) if self._tells_usage else None
         return self._chunks.end(record.finish_reason or "stop", usage)
 
+    def progress(self, progress: ProgressData) -> bytes:
+        """A comment: a chunk would be taken for a part of the answer."""
+        return waiting_line(progress.message)
+
 
 class DurableTasks(Protocol):
     """Who keeps tasks and tells their events (`swarmesh.queen.flows.Flows`)."""
 
+    @property
+    def refused(self) -> RefusalBook:
+        """Where tasks are entered that are not taken in."""
+
     async def submit(
         self,
+        task_id: TaskId,
         submission: Submission,
         body: bytes,
         *,
@@ -117,7 +129,7 @@ class BackgroundChats:
     def __init__(self, tasks: DurableTasks, models: KnownModels) -> None:
         self._tasks = tasks
         self._models = models
-        self._answers = AwaitedAnswers()
+        self._answers = AwaitedAnswers(tasks.refused)
 
     def serves(self, method: str, path: bytes) -> bool:
         """Whether somebody comes back to a chat with this request."""
@@ -129,7 +141,8 @@ class BackgroundChats:
 
     def submit(self, exchange: Exchange, identity: Identity, request: ChatRequest) -> None:
         """Answer a chat with ``background``: with its chunks as they come, or without ``stream`` with its job id."""
-        self._answers.run(exchange, self._submit(exchange, identity, request))
+        task_id = new_task_id()
+        self._answers.run(exchange, self._submit(exchange, identity, request, task_id), submitted=task_id)
 
     async def _attach(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -137,12 +150,13 @@ class BackgroundChats:
         tells_usage = asked(request, "include_usage") == "true"
         await self._follow(TaskId(job_id), exchange, after_seq=after_seq(request), tells_usage=tells_usage)
 
-    async def _submit(self, exchange: Exchange, identity: Identity, request: ChatRequest) -> None:
+    async def _submit(self, exchange: Exchange, identity: Identity, request: ChatRequest, task_id: TaskId) -> None:
         submission, body = submission_of(request)
         model, known = self._models.resolve(submission.modelcell)
         if model and not known:
             raise ModelNotFoundError(f"no modelcell is called {model!r}", param="model")
         record = await self._tasks.submit(
+            task_id,
             submission,
             body,
             model=model,

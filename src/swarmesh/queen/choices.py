@@ -23,7 +23,7 @@ from swarmesh.wire.errors import envelope, remote_error
 from swarmesh.wire.flow import Usage
 from swarmesh.wire.http1 import ResponseHead
 from swarmesh.wire.openai import Sampling
-from swarmesh.wire.sse import DONE_MARK, PING, SseEvent, render
+from swarmesh.wire.sse import DONE_MARK, PING, WAITING, SseEvent, render
 
 PING_INTERVAL_S: Final = 1.0
 """Every choice's worker pings; the client hears at most one of them in this time, and none while there is text."""
@@ -137,7 +137,7 @@ class Choices(Generic[R]):
             if self._is_shown(part, chunk):
                 events.append(self._event(msgspec.json.encode(self._identified(chunk))))
         if not events and payload and self._loop.time() - self._sent_at_s >= PING_INTERVAL_S:
-            events.append(PING)
+            events.append(payload if payload.startswith(WAITING) else PING)  # Which is a comment of our own, whole.
         self._send(stream, b"".join(events))
 
     def _is_shown(self, part: ChoiceExchange, chunk: dict[str, Any]) -> bool:

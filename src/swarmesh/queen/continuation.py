@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
-from swarmesh.core.errors import EngineError
+from msgspec import UNSET
+
+from swarmesh.core.errors import EngineError, SwarmeshError
 from swarmesh.queen.framing import EVENT_ENDS, EventGate, Passage
+from swarmesh.queen.journal import Journal
 from swarmesh.wire.http1 import ResponseHead
-from swarmesh.wire.openai import CompletionRequest, Sampling
+from swarmesh.wire.openai import CompletionRequest, EmbeddingRequest, OpenAiRequest, Sampling
 from swarmesh.wire.sse import SseReader
 from swarmesh.wire.transcript import Replay, Transcript
 
 DONE_EVENT: Final = b"data: [DONE]\n\n"
+SEED_BITS: Final = 31
 
 
 class Continuation:
@@ -48,6 +53,21 @@ class Continuation:
         if self._replay is None:
             return self._gate.pass_on(payload, ended=False)
         return b"".join(map(self._replay.take, self._reader.feed(payload)))
+
+
+def read_shown(passage: Passage | None, journal: Journal) -> Transcript | None:
+    """What the client has of a stream; None when it cannot be read."""
+    assert passage is not None, "what has started went through something"
+    try:
+        return Transcript.read(passage.payload(journal.read()))
+    except SwarmeshError:
+        return None
+
+
+def draw_seed(request: OpenAiRequest) -> None:
+    """Give a stream a seed that has none: what cannot be gone on with by its tokens is repeated, with the same one."""
+    if not isinstance(request, EmbeddingRequest) and request.seed in (UNSET, None):
+        request.seed = random.getrandbits(SEED_BITS)
 
 
 def is_all_shown(shown: Transcript, request: Sampling) -> bool:

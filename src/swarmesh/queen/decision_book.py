@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import deque
 from enum import StrEnum
 from typing import Final
 
@@ -34,7 +34,11 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Attempt(msgspec.Struct, gc=False):
+_RUNNING: Final = Outcome.RUNNING
+_ENDED: Final = Outcome.ENDED
+
+
+class Attempt(msgspec.Struct, gc=False, eq=False):
     """One decision and what became of it.
 
     Attributes:
@@ -54,7 +58,7 @@ class Attempt(msgspec.Struct, gc=False):
     queue_ms: int
     at_s: float
     before: Attempt | None = None
-    outcome: Outcome = Outcome.RUNNING
+    outcome: Outcome = _RUNNING
     why: str = ""
     report: StreamEnded | None = None
     name: str = ""
@@ -74,29 +78,32 @@ class DecisionBook:
 
     def __init__(self, decisions_max: int = DECISIONS_MAX) -> None:
         self._decisions_max = decisions_max
-        self._last: OrderedDict[TaskId, Attempt] = OrderedDict()
+        self._last: dict[TaskId, Attempt] = {}
+        self._order: deque[Attempt] = deque()
         self._count = 0
 
     def started(self, command: StartStream) -> None:
         """A task goes to a worker."""
-        task_id = command.task_id
-        before = self._last.pop(task_id, None) if command.attempt > 1 else None
+        task_id, number = command.task_id, command.attempt
+        before = self._last.pop(task_id, None) if number > 1 else None
         packed = _encoder.encode(command.decision)
-        attempt = Attempt(task_id, packed, command.attempt, command.model, command.queue_ms, time.time(), before)
+        attempt = Attempt(task_id, packed, number, command.model, command.queue_ms, time.time(), before)
         self._last[task_id] = attempt
+        self._order.append(attempt)
         self._count += 1
-        if before is not None and command.attempt > ATTEMPTS_MAX:
+        if before is not None and number > ATTEMPTS_MAX:
             self._cut(task_id)
         while self._count > self._decisions_max and len(self._last) > 1:
-            _, oldest = self._last.popitem(last=False)
-            self._count -= len(_chain(oldest))
+            self._forget_oldest()
 
     def ended(self, report: StreamEnded, name: str = "") -> None:
         """A stream came to its end; the answer can be asked for by its own name as well."""
-        attempt = self._running(report.task_id, report.attempt)
-        if attempt is None:
+        attempt = self._last.get(report.task_id)
+        if attempt is None or attempt.number != report.attempt or attempt.outcome is not _RUNNING:
             return
-        attempt.outcome, attempt.report, attempt.name = Outcome.ENDED, report, name
+        attempt.outcome = _ENDED
+        attempt.report = report
+        attempt.name = name
 
     def broke(self, event: StreamBroke) -> None:
         """A stream ended without its end mark."""
@@ -136,9 +143,16 @@ class DecisionBook:
 
     def _running(self, task_id: TaskId, number: int) -> Attempt | None:
         attempt = self._last.get(task_id)
-        if attempt is None or attempt.number != number or attempt.outcome is not Outcome.RUNNING:
+        if attempt is None or attempt.number != number or attempt.outcome is not _RUNNING:
             return None
         return attempt
+
+    def _forget_oldest(self) -> None:
+        # Of a task that was decided about again, only the last decision says how old it is.
+        oldest = self._order.popleft()
+        if self._last.get(oldest.task_id) is oldest:
+            del self._last[oldest.task_id]
+            self._count -= 1 if oldest.before is None else len(_chain(oldest))
 
     def _by_answer(self, name: str) -> Attempt | None:
         # Seldom asked, and then soon after: so it is looked for, the newest first, and nothing else is kept for it.
@@ -147,6 +161,7 @@ class DecisionBook:
     def _cut(self, task_id: TaskId) -> None:
         chain = _chain(self._last[task_id])
         if len(chain) > ATTEMPTS_MAX:
+            self._order.remove(chain[0])
             chain[1].before = None
             self._count -= 1
 

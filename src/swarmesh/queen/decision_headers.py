@@ -6,7 +6,9 @@ from typing import Final
 
 from swarmesh.wire.http1 import Headers
 
-DECISION_HEADERS: Final = (b"x-swarmesh-rustbee", b"x-swarmesh-attempts", b"x-swarmesh-queue-ms", b"x-swarmesh-task")
+TASK_HEADER: Final = b"x-swarmesh-task"
+"""What `swarmesh explain task` and `explain refusal` are asked by."""
+DECISION_HEADERS: Final = (b"x-swarmesh-rustbee", b"x-swarmesh-attempts", b"x-swarmesh-queue-ms", TASK_HEADER)
 _LINES: Final = b"%s: %%s\r\n%s: %%d\r\n%s: %%d\r\n%s: %%s\r\n" % DECISION_HEADERS
 # One template: it is filled once per answer.
 

@@ -16,24 +16,35 @@ from swarmesh.core.commands import (
     ForgetWorker,
     PreemptStream,
     RaiseAlarm,
+    RecordLoadTime,
     RecordTask,
     RefuseSpawn,
+    SeekSites,
     SpawnWorker,
     StartStream,
     StopWorker,
 )
 from swarmesh.core.errors import InternalError, SwarmeshError
-from swarmesh.core.events import Event, StreamBroke
+from swarmesh.core.events import Event, StreamBroke, StreamEnded, TaskSubmitted
 from swarmesh.core.ids import Blame, TaskId
 from swarmesh.core.swarm import Swarm
 from swarmesh.queen.decision_book import DecisionBook
 from swarmesh.queen.links import Links, WorkerLink
+from swarmesh.queen.refusal_book import RefusalBook
 
 log = structlog.get_logger("driver")
 
 
 class Runner(Protocol):
-    """Whoever carries a task's answer to its client. Nothing here may block or raise."""
+    """Whoever carries a task's answer to its client. Nothing here may block or raise.
+
+    Attributes:
+        submitted: What is asked of the swarm.
+    """
+
+    @property
+    def submitted(self) -> TaskSubmitted:
+        """See above; it does not change."""
 
     def start(self, command: StartStream, link: WorkerLink) -> None:
         """Open the stream; its end comes back as an event."""
@@ -60,6 +71,12 @@ class Effects(Protocol):
     def spawn_worker(self, command: SpawnWorker) -> None:
         """Start a worker's process."""
 
+    def seek_sites(self, command: SeekSites) -> None:
+        """Find out where a worker could be started; the answer comes back as an event."""
+
+    def record_load_time(self, command: RecordLoadTime) -> None:
+        """Keep how long a model takes to be ready on a host."""
+
     def refuse_spawn(self, command: RefuseSpawn) -> None:
         """Tell whoever asked."""
 
@@ -78,25 +95,30 @@ class Driver:
 
     Attributes:
         book: What was decided about tasks, and what became of it.
+        refused: Tasks that nobody works on any more, and why.
     """
 
     def __init__(self, swarm: Swarm, links: Links) -> None:
         self.swarm = swarm
         self.links = links
         self.book = DecisionBook()
+        self.refused = RefusalBook()
         self.effects: Effects | None = None
         self._runners: dict[TaskId, Runner] = {}
         self._events: deque[Event] = deque()
         self._draining = False
 
-    def run(self, task_id: TaskId, runner: Runner, event: Event) -> None:
+    def run(self, runner: Runner) -> None:
         """Hand in a task together with whoever carries its answer."""
-        self._runners[task_id] = runner
-        self.post(event)
+        submitted = runner.submitted
+        self._runners[submitted.task_id] = runner
+        self.post(submitted)
 
-    def forget(self, task_id: TaskId) -> None:
-        """The task is over for its runner."""
-        self._runners.pop(task_id, None)
+    def ended(self, report: StreamEnded, name: str = "") -> None:
+        """An answer is whole, and its task over for its runner; ``name`` is what the answer calls itself."""
+        self._runners.pop(report.task_id, None)
+        self.book.ended(report, name)
+        self.post(report)
 
     def post(self, event: Event) -> None:
         """Tell the core a fact and do what it commands, before returning (or right after the commands under way)."""
@@ -141,17 +163,32 @@ class Driver:
             case FailTask():
                 self.book.failed(command)
                 if (runner := self._runners.pop(command.task_id, None)) is not None:
+                    self.refused.add(runner.submitted, command.error)
                     runner.fail(command.error)
             case _:
                 self._affect(command)
 
-    def _affect(self, command: RecordTask | SpawnWorker | RefuseSpawn | StopWorker | ForgetWorker | RaiseAlarm) -> None:
+    def _affect(
+        self,
+        command: RecordTask
+        | SpawnWorker
+        | SeekSites
+        | RecordLoadTime
+        | RefuseSpawn
+        | StopWorker
+        | ForgetWorker
+        | RaiseAlarm,
+    ) -> None:
         assert self.effects is not None, "effects are wired before the first event"
         match command:
             case RecordTask():
                 self.effects.record_task(command)
             case SpawnWorker():
                 self.effects.spawn_worker(command)
+            case SeekSites():
+                self.effects.seek_sites(command)
+            case RecordLoadTime():
+                self.effects.record_load_time(command)
             case RefuseSpawn():
                 self.effects.refuse_spawn(command)
             case StopWorker():

@@ -1,9 +1,11 @@
-"""Why a task went where it went, from the decisions that are kept and from the queue."""
+"""Why a task went where it went, or nowhere, from the decisions and refusals that are kept and from the queue."""
 
 from __future__ import annotations
 
 import time
 from typing import Final
+
+import msgspec
 
 from swarmesh.core.errors import NotFoundError
 from swarmesh.core.events import StreamEnded
@@ -12,11 +14,14 @@ from swarmesh.core.routing import Decision
 from swarmesh.core.task import Task, TaskStatus
 from swarmesh.queen.decision_book import DECISIONS_MAX, Attempt
 from swarmesh.queen.driver import Driver, now_ms
+from swarmesh.queen.refusal_book import REFUSALS_MAX
 from swarmesh.queen.would_change import would_change
-from swarmesh.wire.explain import AttemptView, CandidateView, ReportView, TaskExplained
+from swarmesh.queen.would_let_in import would_let_in
+from swarmesh.wire.explain import AttemptView, CandidateView, RefusalExplained, ReportView, TaskExplained
 from swarmesh.wire.openai_chunks import ID_PREFIX
 
 WAITING: Final = "waiting"
+TURN_WORDS: Final = "it waits for its turn"
 
 
 class Explainer:
@@ -40,15 +45,58 @@ class Explainer:
         views = [_attempt_view(attempt) for attempt in attempts]
         if task is not None and task.status is not TaskStatus.RUNNING:
             decision = self._driver.swarm.router.choose(task, now_ms())
-            views.append(_waiting_view(task, decision))
+            action = self._driver.swarm.scaler.under_way(task.model, now_ms())
+            views.append(_waiting_view(task, decision, action.words if action is not None else TURN_WORDS))
             return _explained(task_id, task.model, decision, views, "")
         if not attempts:
-            raise NotFoundError(
-                f"no decision about a task {name!r} is kept",
-                hint=f"Only the last {DECISIONS_MAX} decisions since the queennode was started can be explained.",
-            )
+            raise _unknown_task(name, was_refused=self._driver.refused.find(task_id) is not None)
         last = attempts[-1]
         return _explained(task_id, last.model, last.decision, views, last.error)
+
+    def refusal(self, name: str) -> RefusalExplained:
+        """Why a task was refused or given up.
+
+        Args:
+            name: What the ``x-swarmesh-task`` header of the refusal said, or a job id.
+
+        Raises:
+            NotFoundError: It was not, or that is forgotten.
+        """
+        task_id = TaskId(name.removeprefix(ID_PREFIX))
+        refused = self._driver.refused.find(task_id)
+        if refused is None:
+            known = self._driver.book.find(task_id) or task_id in self._driver.swarm.dispatcher.tasks
+            raise NotFoundError(
+                f"task {name!r} was not refused" if known else f"no refusal of a task {name!r} is kept",
+                hint=f"'swarmesh explain task {name}' says where it went."
+                if known
+                else f"Only the last {REFUSALS_MAX} refusals since the queennode was started can be explained.",
+            )
+        asked = refused.submitted
+        attempts = self._driver.book.find(task_id)
+        return RefusalExplained(
+            task=task_id,
+            at=round(refused.at_s, 3),
+            modelcell=asked.model if asked is not None else "",
+            priority=asked.priority.value if asked is not None else "",
+            prompt_chars=asked.prompt_chars if asked is not None else None,
+            max_tokens=(asked.max_tokens or None) if asked is not None else None,
+            attempts=attempts[-1].number if attempts else 0,
+            status=refused.status,
+            code=refused.code,
+            words=refused.message,
+            hint=refused.hint,
+            retry_after_s=refused.retry_after_s,
+            would_change=would_let_in(refused, self._driver.swarm.fleet),
+        )
+
+
+def _unknown_task(name: str, *, was_refused: bool) -> NotFoundError:
+    if was_refused:
+        hint = f"It was refused: 'swarmesh explain refusal {name}' says why."
+    else:
+        hint = f"Only the last {DECISIONS_MAX} decisions since the queennode was started can be explained."
+    return NotFoundError(f"no decision about a task {name!r} is kept", hint=hint)
 
 
 def _explained(task_id: TaskId, model: str, decision: Decision, views: list[AttemptView], error: str) -> TaskExplained:
@@ -82,10 +130,11 @@ def _attempt_view(attempt: Attempt) -> AttemptView:
     )
 
 
-def _waiting_view(task: Task, decision: Decision) -> AttemptView:
+def _waiting_view(task: Task, decision: Decision, words: str) -> AttemptView:
     # What the queue will decide is not known; what it would say of each rustbee now is.
     waited_ms = task.queue_ms + now_ms() - task.queued_at_ms
-    return _view(decision, attempt=task.attempt + 1, at_s=time.time(), queue_ms=waited_ms, outcome=WAITING)
+    view = _view(decision, attempt=task.attempt + 1, at_s=time.time(), queue_ms=waited_ms, outcome=WAITING)
+    return msgspec.structs.replace(view, chosen=None, reason=WAITING, words=words)
 
 
 def _view(
@@ -98,15 +147,14 @@ def _view(
     why: str = "",
     report: StreamEnded | None = None,
 ) -> AttemptView:
-    is_waiting = outcome == WAITING
     return AttemptView(
         attempt=attempt,
         at=round(at_s, 3),
         queue_ms=queue_ms,
         policy=decision.policy,
-        chosen=None if is_waiting else decision.chosen,
-        reason=WAITING if is_waiting else decision.reason,
-        words="it waits for its turn" if is_waiting else decision.in_words(),
+        chosen=decision.chosen,
+        reason=decision.reason,
+        words=decision.in_words(),
         better=decision.better,
         considered=decision.considered,
         vetoes=dict(decision.vetoes),

@@ -16,7 +16,7 @@ from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
 from swarmesh.store.records import TaskRecord, TokenRow
 from swarmesh.wire.errors import ErrorBody, error_body
-from swarmesh.wire.flow import DoneData, ErrorData, FlowView, TokenData, TokensView, Usage
+from swarmesh.wire.flow import DoneData, ErrorData, FlowView, ProgressData, TokenData, TokensView, Usage
 from swarmesh.wire.http1 import Headers
 from swarmesh.wire.sse import PING, SseEvent, render
 
@@ -105,9 +105,12 @@ class Dialect(Protocol):
     def closing(self, record: TaskRecord) -> bytes:
         """What comes after the last one, when the task is over."""
 
+    def progress(self, progress: ProgressData) -> bytes:
+        """What the task waits for; no part of its answer, so it is never said again."""
+
 
 class FlowDialect:
-    """SPEC section 4: ``event: token``, ``event: done``, ``event: error``."""
+    """``event: token``, ``event: done``, ``event: error``, and ``event: progress`` before them."""
 
     def opening(self, record: TaskRecord) -> bytes:  # noqa: ARG002 - the protocol's signature
         """See `Dialect`."""
@@ -120,6 +123,10 @@ class FlowDialect:
     def closing(self, record: TaskRecord) -> bytes:
         """See `Dialect`."""
         return final_event(record)
+
+    def progress(self, progress: ProgressData) -> bytes:
+        """See `Dialect`; without an id, so that a client who comes back names the last token all the same."""
+        return render(SseEvent(msgspec.json.encode(progress), "progress"))
 
 
 FLOW_DIALECT = FlowDialect()
@@ -184,6 +191,16 @@ class Flow:
         for follower in list(self._followers):
             follower.ping()
 
+    def tell(self, progress: ProgressData) -> None:
+        """Let every follower know what the task waits for."""
+        for follower in list(self._followers):
+            follower.tell(progress)
+
+    @property
+    def is_followed(self) -> bool:
+        """Somebody listens."""
+        return bool(self._followers)
+
     def events_from(self, index: int, dialect: Dialect) -> bytes:
         """Events of tokens from an index on, in one piece."""
         if dialect is FLOW_DIALECT:  # Rendered once for everybody.
@@ -227,6 +244,11 @@ class Follower:
         """Send a comment."""
         if not self._paused:
             self._stream.send(PING)
+
+    def tell(self, progress: ProgressData) -> None:
+        """Send what the task waits for."""
+        if not self._paused:
+            self._stream.send(self._dialect.progress(progress))
 
     def _left(self) -> None:
         self._flow.dismiss(self)

@@ -8,7 +8,7 @@ from swarmesh.core.errors import ModelNotFoundError
 from swarmesh.core.ids import TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.awaited_answers import AwaitedAnswers, after_seq, idempotency_key
-from swarmesh.queen.flows import Flows
+from swarmesh.queen.flows import Flows, new_task_id
 from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
 from swarmesh.wire.flow import Accepted
@@ -24,7 +24,7 @@ class FlowRoutes:
     def __init__(self, flows: Flows, models: KnownModels) -> None:
         self._flows = flows
         self._models = models
-        self._answers = AwaitedAnswers()
+        self._answers = AwaitedAnswers(flows.refused)
 
     def serves(self, method: str, path: bytes) -> bool:
         """Whether this request is answered here."""
@@ -32,16 +32,20 @@ class FlowRoutes:
 
     def take(self, exchange: Exchange, identity: Identity) -> None:
         """Answer one request, in a task of its own: the hivecomb takes its time."""
-        answering = self._submit(exchange, identity) if exchange.request.method == "POST" else self._tokens(exchange)
-        self._answers.run(exchange, answering)
+        if exchange.request.method == "POST":
+            task_id = new_task_id()
+            self._answers.run(exchange, self._submit(exchange, identity, task_id), submitted=task_id)
+        else:
+            self._answers.run(exchange, self._tokens(exchange))
 
-    async def _submit(self, exchange: Exchange, identity: Identity) -> None:
+    async def _submit(self, exchange: Exchange, identity: Identity, task_id: TaskId) -> None:
         body = exchange.request.body
         submission = self._flows.read(body)
         model, known = self._models.resolve(submission.modelcell)
         if model and not known:
             raise ModelNotFoundError(f"no modelcell is called {model!r}", param="modelcell")
         record = await self._flows.submit(
+            task_id,
             submission,
             body,
             model=model,

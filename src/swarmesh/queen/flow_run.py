@@ -11,7 +11,7 @@ import msgspec
 
 from swarmesh.core.commands import BreakStream, StartStream
 from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError, TaskRefusedError
-from swarmesh.core.events import StreamBroke, StreamProgressed
+from swarmesh.core.events import StreamBroke, StreamProgressed, TaskSubmitted
 from swarmesh.core.ids import Blame
 from swarmesh.core.routing import POLICY_RETURN
 from swarmesh.net.upstream import UpstreamCall
@@ -21,6 +21,7 @@ from swarmesh.queen.flow import JSON_TYPE, Flow
 from swarmesh.queen.links import EXECUTE_TARGET, Dialect, WorkerLink
 from swarmesh.queen.openai_stream import OpenAiStream, chat_body
 from swarmesh.queen.refusal import Refusal
+from swarmesh.queen.start_progress import start_progress
 from swarmesh.queen.vigil import PROGRESS_EVENTS, SILENT_TICKS_MAX
 from swarmesh.store.records import TokenRow
 from swarmesh.wire.flow import DoneData, ErrorData, ExecuteRequest, Submission, TokenData
@@ -31,6 +32,9 @@ from swarmesh.wire.token_counts import UNKNOWN, TokenCounts
 
 GONE: Final = frozenset({404, 409})
 """What an agent answers that has not, or no longer, what it is asked to go on with."""
+
+PROGRESS_TICKS: Final = 4
+"""2 s: so often followers hear how far the start is that their task waits for."""
 
 _token_decoder = msgspec.json.Decoder(TokenData)
 _done_decoder = msgspec.json.Decoder(DoneData)
@@ -60,7 +64,10 @@ class FlowRun:
         error: Why it failed, once it has.
     """
 
-    def __init__(self, keeper: FlowKeeper, driver: Driver, flow: Flow, submission: Submission) -> None:
+    def __init__(
+        self, keeper: FlowKeeper, driver: Driver, flow: Flow, submission: Submission, submitted: TaskSubmitted
+    ) -> None:
+        self.submitted = submitted
         self._keeper = keeper
         self._driver = driver
         self._flow = flow
@@ -73,6 +80,7 @@ class FlowRun:
         self._returning = False
         self._watched_events = 0
         self._quiet_ticks = 0
+        self._waiting_ticks = 0
         self._call: UpstreamCall | None = None
         self._framer: Framer | None = None
         self._reader = SseReader()
@@ -86,6 +94,7 @@ class FlowRun:
         """See `swarmesh.queen.driver.Runner`."""
         self._command = command
         self._link = link
+        self._waiting_ticks = 0
         self._attempt = command.attempt
         self._worker_id = link.worker_id
         self._watched_events = PROGRESS_EVENTS if command.watched else 0
@@ -155,6 +164,8 @@ class FlowRun:
 
     def tick(self) -> None:
         """See `swarmesh.queen.vigil.Watched`; only agents promise signs of life."""
+        if self._command is None:
+            self._wait()
         if self._call is None or self._foreign is not None:
             return
         self._quiet_ticks += 1
@@ -163,6 +174,13 @@ class FlowRun:
             self._broke(Blame.WORKER, "stream_silent", words)
 
     # inside
+
+    def _wait(self) -> None:
+        self._waiting_ticks += 1
+        if self._waiting_ticks % PROGRESS_TICKS or not self._flow.is_followed:
+            return
+        if (progress := start_progress(self._driver, self._flow.task_id)) is not None:
+            self._flow.tell(progress)
 
     def _open(self, command: StartStream, link: WorkerLink) -> None:
         if self._command is not command:
@@ -238,13 +256,10 @@ class FlowRun:
     def _done(self, done: DoneData, counts: TokenCounts | None) -> None:
         # The worker may take its time to close the stream; the answer is whole all the same.
         self._call = self._command = None
-        self._driver.forget(self._flow.task_id)
         self._keeper.ended(self._flow, done)
         usage, cached = done.usage, counts.cached if counts is not None else UNKNOWN
         self._report.counts = TokenCounts(usage.prompt_tokens, cached, usage.completion_tokens)
-        report = self._report.ended(self._flow.task_id, self._attempt)
-        self._driver.book.ended(report)
-        self._driver.post(report)
+        self._driver.ended(self._report.ended(self._flow.task_id, self._attempt))
 
     def _refused(self, refusal: Refusal) -> None:
         if refusal.is_workers_fault:

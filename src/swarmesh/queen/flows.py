@@ -23,6 +23,8 @@ from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.flow import FLOW_DIALECT, Dialect, Flow, failed, flow_view, tokens_view
 from swarmesh.queen.flow_run import FlowRun
 from swarmesh.queen.flow_saver import RETRY_S, FlowSaver
+from swarmesh.queen.refusal_book import RefusalBook
+from swarmesh.queen.start_progress import start_progress
 from swarmesh.queen.vigil import Vigil
 from swarmesh.store.records import TaskPatch, TaskRecord, TokenRow
 from swarmesh.store.store import Store
@@ -52,6 +54,11 @@ class Flows:
         self._loop = asyncio.get_running_loop()
         self._ping_timer = self._loop.call_later(PING_INTERVAL_S, self._ping)
 
+    @property
+    def refused(self) -> RefusalBook:
+        """Where tasks are entered that are not taken in."""
+        return self._driver.refused
+
     def __len__(self) -> int:
         """How many are queued or running."""
         return len(self._flows)
@@ -71,6 +78,7 @@ class Flows:
 
     async def submit(
         self,
+        task_id: TaskId,
         submission: Submission,
         body: bytes,
         *,
@@ -87,7 +95,7 @@ class Flows:
         if idempotency_key is not None and not 0 < len(idempotency_key) <= IDEMPOTENCY_KEY_MAX:
             raise InvalidValueError(f"Idempotency-Key has 1 to {IDEMPOTENCY_KEY_MAX} characters")
         record = TaskRecord(
-            task_id=TaskId(f"flow-{secrets.token_hex(6)}"),
+            task_id=task_id,
             status=TaskStatus.QUEUED.value,
             modelcell=model,
             priority=submission.priority.value,
@@ -103,6 +111,7 @@ class Flows:
             known = await self._known(key_id, idempotency_key)
             if known is not None:
                 return known
+            self.refused.add(event, refusal)
             raise refusal  # Before it is kept: a refused task must not use up its idempotency key.
         kept = await self._store.insert_task(record)
         if kept.task_id == record.task_id:
@@ -144,6 +153,8 @@ class Flows:
         """
         flow = self._flows.get(task_id)
         if flow is not None:
+            if (progress := start_progress(self._driver, task_id)) is not None:
+                first += dialect.progress(progress)
             flow.follow(exchange, after_seq=after_seq, first=first, dialect=dialect, headers=headers)
             return
         record, rows = await self._stored(task_id, after_seq)
@@ -264,10 +275,10 @@ class Flows:
 
     def _hand_in(self, flow: Flow, submission: Submission, event: TaskSubmitted) -> FlowRun:
         task_id = flow.task_id
-        run = FlowRun(self, self._driver, flow, submission)
+        run = FlowRun(self, self._driver, flow, submission, event)
         self._flows[task_id], self._runs[task_id] = flow, run
         self._vigil.add(run)
-        self._driver.run(task_id, run, event)
+        self._driver.run(run)
         return run
 
     def _over(self, flow: Flow, record: TaskRecord) -> None:
@@ -318,6 +329,11 @@ class Flows:
         while page := await self._store.tokens(task_id, after_seq=rows[-1].seq if rows else after_seq):
             rows += page
         return rows
+
+
+def new_task_id() -> TaskId:
+    """A name that no other task has."""
+    return TaskId(f"flow-{secrets.token_hex(6)}")
 
 
 def _event(record: TaskRecord, submission: Submission, *, model_known: bool, accepted: bool = False) -> TaskSubmitted:

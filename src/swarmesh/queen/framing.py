@@ -18,6 +18,13 @@ CHUNK_ENDS: Final = (b"\n\n\r\n", b"\n\r\n\r\n", PING + b"\r\n")
 EVENT_ENDS: Final = (b"\n\n", b"\n\r\n", PING)
 
 
+class Through(Protocol):
+    """What a worker's bytes go through: a passage, or a continuation of one."""
+
+    def forward(self, data: bytes, *, ended: bool) -> bytes:
+        """The client's bytes for a worker's bytes."""
+
+
 class Passage(Protocol):
     """How one answer's body goes through.
 

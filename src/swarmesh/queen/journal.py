@@ -30,6 +30,11 @@ class Journal:
         self._compressed_bytes = 0
         self.complete = True
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was kept yet."""
+        return not self._recent and not self._compressed
+
     def append(self, data: bytes) -> None:
         """Keep ``data``; bytes beyond the bound are dropped and `complete` turns False."""
         if not self.complete or not data:

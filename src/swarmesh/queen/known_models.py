@@ -1,7 +1,9 @@
-"""Which model names mean something here: what workers serve, and what the catalog could have them serve."""
+"""Which model names mean something here: what workers serve, what is scaled, and what the catalog could have served."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -23,11 +25,34 @@ class KnownModels:
         self._catalog = Catalog(home)
         self._names: frozenset[str] = frozenset()
         self._stamp: tuple[int, int] | None = None
+        self._scaled: frozenset[ModelName] = frozenset()
+        self._all_scaled = False
 
     def resolve(self, name: str) -> tuple[ModelName, bool]:
         """The model a task asks for, the default for an empty name; and whether it is known though nobody serves it."""
-        model = ModelName(name) if name else default_model(self._fleet) or ModelName("")
-        return model, bool(model) and (bool(self._fleet.of_model(model)) or model in self._catalog_names())
+        model = ModelName(name) if name else self._default()
+        served = bool(self._fleet.of_model(model))
+        return model, bool(model) and (served or model in self._scaled or model in self._catalog_names())
+
+    def scaled(self, models: Iterable[ModelName], *, all_of_them: bool) -> None:
+        """Workers are started when somebody asks for these, or for whatever the catalog has."""
+        self._scaled, self._all_scaled = frozenset(models), all_of_them
+
+    def on_offer(self) -> list[ModelName]:
+        """What may be asked for now: first what workers serve, then what one would be started for."""
+        others = {ModelName(name) for name in self._catalog_names()} if self._all_scaled else set()
+        served = list(self._fleet.models())
+        return [*served, *sorted((self._scaled | others) - set(served))]
+
+    def nearest(self, name: str) -> str:
+        """A known name that looks like this one; empty when none does."""
+        known = {*self._fleet.models(), *self._scaled, *self._catalog_names()}
+        return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")
+
+    def _default(self) -> ModelName:
+        # While nobody serves anything, what is scaled is what there is; among several nobody can choose.
+        only = next(iter(self._scaled)) if len(self._scaled) == 1 else ModelName("")
+        return default_model(self._fleet) or only
 
     def _catalog_names(self) -> frozenset[str]:
         try:

@@ -62,5 +62,5 @@ def policy_named(name: str) -> PolicyName:
     """
     if name in set(PolicyName):
         return PolicyName(name)
-    near = difflib.get_close_matches(name, list(PolicyName), n=1, cutoff=0.0)
+    near = difflib.get_close_matches(name, [each.value for each in PolicyName], n=1, cutoff=0.0)
     raise InvalidValueError(f"no policy is called {name!r}", hint=f"Did you mean {near[0]!r}?", param="policy")

@@ -39,10 +39,13 @@ from swarmesh.queen.api.models import model_routes
 from swarmesh.queen.api.policies import policy_routes
 from swarmesh.queen.api.route import Route
 from swarmesh.queen.api.rustbees import report_routes, rustbee_routes
+from swarmesh.queen.api.scripts import script_routes
 from swarmesh.queen.api.steps import StepAnswers
 from swarmesh.queen.api.swarm import swarm_routes
+from swarmesh.queen.api.swarmscale import scale_routes
 from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.control_links import ControlLinks
+from swarmesh.queen.decision_record import DecisionRecorder
 from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.effects import QueenEffects
 from swarmesh.queen.explain import Explainer
@@ -59,7 +62,9 @@ from swarmesh.queen.links import Links
 from swarmesh.queen.model_files import ModelFilesService
 from swarmesh.queen.policies import Policies
 from swarmesh.queen.relay import Relay
+from swarmesh.queen.scripts import Scripts
 from swarmesh.queen.starts import Starts
+from swarmesh.queen.swarmscale import Swarmscale
 from swarmesh.queen.vigil import Vigil
 from swarmesh.queen.workers import Workers
 from swarmesh.store.sqlite import SqliteStore
@@ -92,6 +97,7 @@ class Queen:
             policies={ModelName(name): policy for name, policy in settings.routing.modelcells.items()},
             seed=secrets.randbits(SEED_BITS),
         )
+        self._recorder = self._swarm.dispatcher.witness = DecisionRecorder(self._swarm.router, store)
         self._driver = Driver(self._swarm, Links())
         self._keys = KeyKeeper(self._driver, store, keys)
         self._models = KnownModels(self._swarm.fleet, home.root)
@@ -104,10 +110,12 @@ class Queen:
         self._starts = Starts(settings, self._driver, self._hosts, self._model_files, keys)
         self._workers = Workers(self._driver, store, self._hosts, self._starts, self._control, keys, epoch=epoch)
         self._hosts.follower = self._starts.watcher = self._workers
+        self._scripts = Scripts(home, self._swarm, store, self._workers.raise_alarm)
         self._keeper = HostKeeper(home, self._driver, store, self._hosts, self._workers)
         self._step_answers = StepAnswers()
         self._foreign = ForeignServers(self._driver, store)
-        self._driver.effects = QueenEffects(self._flows, self._workers, self._starts)
+        self._swarmscale = Swarmscale(self._driver, store, self._models, self._starts)
+        self._driver.effects = QueenEffects(self._flows, self._workers, self._starts, self._swarmscale)
         background = BackgroundChats(self._flows, self._models)
         streams_max = settings.queennode.streams_max
         self._relay = Relay(self._driver, self._models, self._vigil, background, streams_max=streams_max)
@@ -146,6 +154,7 @@ class Queen:
         """Stop in order: no new connections, streams cut, tokens saved, hivecomb closed. Workers stay."""
         if self._ticker is not None:
             self._ticker.cancel()
+        await self._scripts.close()
         self._home.queen_file.unlink(missing_ok=True)
         await self._server.close()
         self._vigil.close()
@@ -154,8 +163,10 @@ class Queen:
         await self._step_answers.close()
         await self._starts.close()
         await self._workers.close()
+        await self._swarmscale.close()
         await self._hosts.close()
         await self._flows.close()
+        await self._recorder.close()
         await self._store.close()
         log.info("stopped")
 
@@ -173,6 +184,7 @@ class Queen:
         return [
             *swarm_routes(
                 self._swarm,
+                on_offer=self._models.on_offer,
                 url=lambda: self.url,
                 started_at=self._started_at,
                 streams=lambda: self._relay.active + len(self._flows),
@@ -184,6 +196,8 @@ class Queen:
             *chaos_routes(self._workers),
             *key_routes(self._keys),
             *policy_routes(self._policies),
+            *script_routes(self._scripts),
+            *scale_routes(self._swarmscale),
             *explain_routes(Explainer(self._driver)),
             *flow_routes(self._flows),
         ]
@@ -192,10 +206,14 @@ class Queen:
         self._keys.open()
         # Workers first: what ran goes on where it ran, if that is known by then.
         await self._workers.recall()
+        await self._swarmscale.open()
         await self._hosts.open()
         await self._foreign.resume()
         await self._workers.adopt(LOCAL_HOST)
         await self._hosts.wait_adopted(await self._hosts_of_running_tasks(), ADOPTION_WAIT_S)
+        if not self._hosts.others():
+            self._swarm.scaler.settle_ms = 0  # Everybody who is there has been found.
+        await self._scripts.open()
         await self._flows.resume()
 
     async def _hosts_of_running_tasks(self) -> set[str]:

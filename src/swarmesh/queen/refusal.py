@@ -14,6 +14,9 @@ from swarmesh.wire.http1 import ResponseHead
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 """More of an error's body is not read for its message."""
 
+BROKEN_MARK: Final = b": broken "
+"""Begins the comment in which an agent says why it cuts a stream."""
+
 _KEPT_OUT = frozenset({401, 403, 409})
 """Among them an agent that obeys a later queen, or a later attempt."""
 _PASSING = frozenset({409, 502, 503, 504})
@@ -96,3 +99,9 @@ def _error_of(body: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return {}
     return error if isinstance(error, dict) else {}
+
+
+def told_code(last: bytes) -> str:
+    """Why an agent cut its stream, as it says in the last bytes; empty when it does not."""
+    _, found, told = last.rpartition(BROKEN_MARK)
+    return told.partition(b"\n")[0].decode("ascii", "replace")[:64] if found else ""

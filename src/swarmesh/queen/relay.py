@@ -16,6 +16,7 @@ from swarmesh.net.exchange import Exchange
 from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.choices import Choices
 from swarmesh.queen.collected import Collected
+from swarmesh.queen.decision_headers import TASK_HEADER
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
@@ -58,9 +59,8 @@ class Relay:
         target = exchange.request.path
         try:
             if self.active >= self._streams_max:
-                raise TooManyStreamsError(
-                    f"{self.active} answers are relayed already, the most there may be", retry_after_s=RETRY_AFTER_S
-                )
+                self._refuse(exchange)
+                return
             request = decode_body(self._decoders[target], exchange.request.body)
         except SwarmeshError as error:
             exchange.fail(error)
@@ -74,9 +74,18 @@ class Relay:
         elif request.choices() > 1:
             Choices(exchange, request).begin(run)
         elif request.priority is Priority.LOW and not request.streams():
-            Collected(exchange, request).begin(run)
+            Collected(exchange, request).begin(partial(run, tells_waiting=False))
         else:
             run(exchange, request)
+
+    def _refuse(self, exchange: Exchange) -> None:
+        words = f"{self.active} answers are relayed already, the most there may be"
+        error, task_id = TooManyStreamsError(words, retry_after_s=RETRY_AFTER_S), self._new_task_id()
+        self._driver.refused.add_unread(task_id, error)
+        exchange.fail(error, [(TASK_HEADER, task_id.encode())])
+
+    def _new_task_id(self) -> TaskId:
+        return TaskId(f"{self._prefix}-{next(self._serial)}")
 
     def _take_in_background(
         self, exchange: Exchange, identity: Identity, request: ChatRequest | CompletionRequest
@@ -87,15 +96,16 @@ class Relay:
         words = "'background' is for chats"
         exchange.fail(InvalidValueError(words, hint="Submit a nectarflow.", param="background"))
 
-    def _run(self, exchange: Exchange, request: OpenAiRequest, *, identity: Identity) -> None:
+    def _run(
+        self, exchange: Exchange, request: OpenAiRequest, *, identity: Identity, tells_waiting: bool = True
+    ) -> None:
         priority = request.priority or Priority.MEDIUM
         request.priority = msgspec.UNSET
         if not isinstance(request, EmbeddingRequest):
             request.background = request.resume = msgspec.UNSET  # What is for us, and what only a queen may say.
         model, known = self._models.resolve(request.model)
-        task_id = TaskId(f"{self._prefix}-{next(self._serial)}")
         event = TaskSubmitted(
-            task_id=task_id,
+            task_id=self._new_task_id(),
             model=model,
             priority=priority,
             key_id=identity.key_id,
@@ -106,11 +116,11 @@ class Relay:
             fingerprint=request.fingerprint(),
             prefix=request.prefix(),
         )
-        answer = RelayedAnswer(self, self._driver, exchange, task_id, request)
+        answer = RelayedAnswer(self, self._driver, exchange, event, request, tells_waiting=tells_waiting)
         self.active += 1
         if request.streams():  # Nothing else is pinged, or has a client who could be told that it waits.
             self._vigil.add(answer)
-        self._driver.run(task_id, answer, event)
+        self._driver.run(answer)
 
     def over(self, answer: RelayedAnswer) -> None:
         """See `swarmesh.queen.relayed_answer.AnswerKeeper`."""

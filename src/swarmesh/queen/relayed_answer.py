@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Final, Protocol
 
 import msgspec
@@ -10,39 +9,31 @@ from msgspec import UNSET
 
 from swarmesh.core.commands import BreakStream, StartStream
 from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError
-from swarmesh.core.events import StreamBroke, StreamProgressed, TaskCancelled
-from swarmesh.core.ids import Blame, TaskId
+from swarmesh.core.events import StreamBroke, StreamProgressed, TaskCancelled, TaskSubmitted
+from swarmesh.core.ids import Blame
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.upstream import UpstreamCall
 from swarmesh.queen.answer_report import OPENING_BYTES, AnswerReport
-from swarmesh.queen.continuation import DONE_EVENT, Continuation, is_all_shown
+from swarmesh.queen.continuation import DONE_EVENT, Continuation, draw_seed, is_all_shown, read_shown
 from swarmesh.queen.decision_headers import decision_headers, decision_lines
 from swarmesh.queen.driver import Driver
-from swarmesh.queen.framing import Passage, passage_for
+from swarmesh.queen.early_stream import early_stream, late_decision
+from swarmesh.queen.framing import Passage, Through, passage_for
 from swarmesh.queen.journal import Journal
 from swarmesh.queen.links import Dialect, WorkerLink
-from swarmesh.queen.refusal import Refusal
+from swarmesh.queen.refusal import Refusal, told_code
+from swarmesh.queen.start_progress import start_progress
 from swarmesh.queen.vigil import CLIENT_PING_TICKS, PROGRESS_EVENTS, SILENT_TICKS_MAX
 from swarmesh.wire.errors import envelope
 from swarmesh.wire.http1 import ResponseHead
 from swarmesh.wire.openai import EmbeddingRequest, OpenAiRequest
-from swarmesh.wire.sse import DONE_MARK, PING
+from swarmesh.wire.sse import DONE_MARK, PING, waiting_line
 from swarmesh.wire.transcript import Replay, Transcript
 
 WHOLE_BYTES_MAX: Final = 1024 * 1024
 """An answer that is no stream is kept back up to this until it is whole, so that another worker can start it over."""
-BROKEN_MARK: Final = b": broken "
-"""Begins the comment in which an agent says why it cuts a stream."""
-SEED_BITS: Final = 31
 
 _encoder = msgspec.json.Encoder()
-
-
-class Through(Protocol):
-    """What a worker's bytes go through: a passage, or a continuation of one."""
-
-    def forward(self, data: bytes, *, ended: bool) -> bytes:
-        """The client's bytes for a worker's bytes."""
 
 
 class AnswerKeeper(Protocol):
@@ -53,13 +44,18 @@ class AnswerKeeper(Protocol):
 
 
 class RelayedAnswer:
-    """One task of the relay: a `Runner` to the driver, a `Sink` to the upstream connection, watched for silence."""
+    """One task of the relay: a `Runner` to the driver, a `Sink` to the upstream connection, watched for silence.
+
+    Args:
+        tells_waiting: The client reads a stream, and may be told in it what it waits for before there is a worker.
+    """
 
     __slots__ = (
         "_attempt",
         "_call",
         "_driver",
         "_exchange",
+        "_is_early",
         "_journal",
         "_keeper",
         "_last",
@@ -77,18 +73,29 @@ class RelayedAnswer:
         "_report",
         "_request",
         "_task_id",
+        "_tells_waiting",
         "_through",
         "_unshown_ticks",
         "_watched_events",
+        "submitted",
     )
 
     def __init__(
-        self, keeper: AnswerKeeper, driver: Driver, exchange: Exchange, task_id: TaskId, request: OpenAiRequest
+        self,
+        keeper: AnswerKeeper,
+        driver: Driver,
+        exchange: Exchange,
+        submitted: TaskSubmitted,
+        request: OpenAiRequest,
+        *,
+        tells_waiting: bool = False,
     ) -> None:
         self._keeper = keeper
         self._driver = driver
         self._exchange = exchange
-        self._task_id = task_id
+        self.submitted = submitted
+        self._task_id = submitted.task_id
+        self._tells_waiting = tells_waiting
         self._request = request
         self._journal = Journal()
         self._link: WorkerLink | None = None
@@ -102,7 +109,7 @@ class RelayedAnswer:
         self._queue_ms = 0
         self._quiet_ticks = self._unshown_ticks = 0
         self._watched_events = 0
-        self._paused = self._pinged = self._over = False
+        self._paused = self._pinged = self._over = self._is_early = False
         exchange.on_abort = self._client_left
         exchange.on_pause = self._client_slow
 
@@ -125,7 +132,8 @@ class RelayedAnswer:
                 return
         else:
             self._passage = None
-            self._draw_seed(link)
+        if self._pinged and not self._has_shown():
+            draw_seed(self._request)
         body = _encoder.encode(self._request)
         self._call = link.post(self._request.target, body, self._task_id, command.attempt, self)
         if self._paused:
@@ -150,10 +158,7 @@ class RelayedAnswer:
         """See `swarmesh.queen.driver.Runner`."""
         self._close_upstream()
         if not self._exchange.finished:
-            if self._exchange.started:
-                self._end_with(error)
-            else:
-                self._exchange.fail(error, decision_headers(*self._decision()))
+            self._tell(error)
         self._finished()
 
     # Sink
@@ -186,7 +191,7 @@ class RelayedAnswer:
     def broken(self, reason: str) -> None:
         """See `swarmesh.net.upstream.Sink`."""
         self._call = None
-        self._report_broken(self._told_code() or "stream_broke", reason)
+        self._report_broken(told_code(self._last) or "stream_broke", reason)
 
     # Watched
 
@@ -210,7 +215,10 @@ class RelayedAnswer:
             return b""
         if self._passage is not None:
             self._through = Continuation(head, self._passage, self._replay)
-            return b""
+            if self._has_shown():
+                return b""
+            self._opening = data[:OPENING_BYTES]
+            return self._passage.events(late_decision(*self._decision()))
         self._opening = data[:OPENING_BYTES]
         self._through = self._passage = passage_for(head, self._exchange.request)
         return self._passage.head(head, decision_lines(*self._decision()))
@@ -241,10 +249,9 @@ class RelayedAnswer:
 
     def _prepared_to_go_on(self, link: WorkerLink) -> bool:
         # The journal is read only here: until a worker breaks, what it holds is nobody's business.
-        assert self._passage is not None, "what has started went through something"
         request = self._request
         assert not isinstance(request, EmbeddingRequest), "only streams are gone on with"
-        shown = self._shown()
+        shown = read_shown(self._passage, self._journal)
         if shown is None:
             words = "what the client was shown cannot be read"
             self._report_broken("stream_unreadable", words, blame=Blame.SWARM, resumable=False)
@@ -262,20 +269,13 @@ class RelayedAnswer:
 
     def _ended_unmarked(self) -> None:
         # Also how the stream of a server ends that was killed, where the end of the connection ends the answer.
-        shown = self._shown() if self._journal.complete else None
+        shown = read_shown(self._passage, self._journal) if self._journal.complete else None
         request = self._request
         if shown is not None and not isinstance(request, EmbeddingRequest) and is_all_shown(shown, request):
             self._end_marked(shown)
         else:
             words = f"{self._worker_name()} ended the stream without its end mark"
-            self._report_broken(self._told_code() or "stream_truncated", words)
-
-    def _shown(self) -> Transcript | None:
-        assert self._passage is not None, "what has started went through something"
-        try:
-            return Transcript.read(self._passage.payload(self._journal.read()))
-        except SwarmeshError:
-            return None
+            self._report_broken(told_code(self._last) or "stream_truncated", words)
 
     def _end_marked(self, shown: Transcript) -> None:
         assert self._passage is not None, "what has started went through something"
@@ -284,25 +284,14 @@ class RelayedAnswer:
         self._exchange.write(mark + self._passage.end())
         self._whole()
 
-    def _draw_seed(self, link: WorkerLink) -> None:
-        # An answer that cannot be gone on with by its tokens is repeated up to where it broke: it needs the same seed.
-        request = self._request
-        if link.dialect is Dialect.OPENAI or isinstance(request, EmbeddingRequest) or not request.streams():
-            return
-        if request.seed is UNSET or request.seed is None:
-            request.seed = random.getrandbits(SEED_BITS)
-
     def _whole(self) -> None:
         assert self._passage is not None, "a whole answer had a head"
         self._exchange.finish(keep_alive=self._passage.keeps_alive)
         self._over_with_worker()
 
     def _over_with_worker(self) -> None:
-        self._driver.forget(self._task_id)
         self._finished()
-        report = self._report.ended(self._task_id, self._attempt)
-        self._driver.book.ended(report, self._report.name)
-        self._driver.post(report)
+        self._driver.ended(self._report.ended(self._task_id, self._attempt), self._report.name)
 
     def _refused(self, refusal: Refusal, data: bytes, *, ended: bool) -> None:
         refusal.feed(data)
@@ -313,11 +302,12 @@ class RelayedAnswer:
         self._close_upstream()
         self._refusal = None
         # What one worker has begun with is not the client's mistake because another will not go on with it.
-        if refusal.is_workers_fault or self._exchange.started:
+        if refusal.is_workers_fault or self._has_shown():
             words = f"{self._worker_name()} answered {refusal.status}: {refusal.error().message}"
             self._report_broken(refusal.code, words, final=refusal.is_final)
             return
-        self._exchange.fail(refusal.error(), decision_headers(*self._decision()))
+        self._tell(error := refusal.error())
+        self._driver.refused.add(self.submitted, error)
         self._over_with_worker()
 
     def _unreadable(self, error: SwarmeshError) -> None:
@@ -344,14 +334,16 @@ class RelayedAnswer:
             resumable = resumable and self._is_events() and self._journal.complete and self._request.streams()
         self._driver.post(StreamBroke(self._task_id, self._attempt, blame, code, message, resumable, final))
 
-    def _told_code(self) -> str:
-        _, found, told = self._last.rpartition(BROKEN_MARK)
-        return told.partition(b"\n")[0].decode("ascii", "replace")[:64] if found else ""
-
     def _drop_rest(self) -> None:
         self._pending = b""
         if self._passage is not None:
             self._passage.drop_rest()
+
+    def _tell(self, error: SwarmeshError) -> None:
+        if self._exchange.started:
+            self._end_with(error)
+        else:
+            self._exchange.fail(error, decision_headers(*self._decision()))
 
     def _end_with(self, error: SwarmeshError) -> None:
         # A stream of events can say why it ends; anything else is cut, which no client takes for whole.
@@ -364,8 +356,18 @@ class RelayedAnswer:
 
     def _comfort(self) -> None:
         # A stream that began, and brings nothing new: nobody works on it, or it is being said again up to there.
+        # One that has not may begin with what it waits for: clients give up on silence.
+        waiting = start_progress(self._driver, self._task_id) if self._tells_waiting and self._call is None else None
+        if waiting is not None and not self._exchange.started:
+            self._passage, head = early_stream(self._exchange.request, self._task_id.encode())
+            self._exchange.write(head)
+            self._is_early = True
         if self._exchange.started and self._passage is not None and self._is_events():
-            self._exchange.write(self._passage.events(PING))
+            self._exchange.write(self._passage.events(PING if waiting is None else waiting_line(waiting.message)))
+
+    def _has_shown(self) -> bool:
+        # What it waited for is no part of an answer.
+        return self._exchange.started and not (self._is_early and self._journal.is_empty)
 
     def _is_events(self) -> bool:
         return self._passage is not None and self._passage.is_events

@@ -69,13 +69,16 @@ def plan_worker(
     worker_id: str,
     host: str,
     key: str,
+    must_fit: bool = True,
 ) -> Plan:
     """Everything the agent is told, and the memory to reserve for it.
+
+    Without ``must_fit`` it is planned whatever is free now: the core may make room, and decides by her own books.
 
     Raises:
         ConfigError: The llama-server that is set on the host does not exist.
         InvalidValueError: What is asked for does not go together.
-        NotEnoughMemoryError: The estimate is more than the host has free now; says what would fit.
+        NotEnoughMemoryError: The estimate is more than the host has free now (``must_fit``); says what would fit.
     """
     _must_offer(facts, request)
     spec = _worker_spec(request, model, facts, settings, worker_id=worker_id, host=host, key=key)
@@ -83,7 +86,8 @@ def plan_worker(
     need = need_mib(spec, model.header)
     if isinstance(need, MemoryEstimate):
         available_mib, total_mib = _memory_of(facts, gpus)
-        check_fit(need, available_mib=available_mib, total_mib=total_mib, model_name=spec.modelcell)
+        if must_fit:
+            check_fit(need, available_mib=available_mib, total_mib=total_mib, model_name=spec.modelcell)
         need = need.total_mib
     offered = spec.backend not in GPU_BACKENDS or any(spec.backend in {g.backend, Backend.VULKAN} for g in facts.gpus)
     return Plan(msgspec.structs.replace(spec, reserved_mib=need), need, gpus, offered)

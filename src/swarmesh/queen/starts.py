@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections import OrderedDict
 from collections.abc import Container
 from typing import Final, Protocol
@@ -13,18 +12,20 @@ import msgspec
 import structlog
 
 from swarmesh.config.settings import Settings
-from swarmesh.core.commands import RefuseSpawn, SpawnWorker
+from swarmesh.core.commands import RefuseSpawn, SeekSites, SpawnWorker
 from swarmesh.core.errors import NotEnoughMemoryError, SwarmeshError
 from swarmesh.core.events import SpawnProgressed, SpawnRequested
 from swarmesh.core.ids import LOCAL_HOST, HostName, ModelName, WorkerId
-from swarmesh.core.placement import HostCandidate, choose_host
+from swarmesh.core.liveness import WorkerStatus
 from swarmesh.hosts.ssh_errors import HostLostError, HostSlowError
-from swarmesh.models.modelcell import ModelKind
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.hosts import Hosts
 from swarmesh.queen.keys import KeyRing
 from swarmesh.queen.model_files import ModelFilesService
-from swarmesh.queen.spawning import ModelOnOffer, Plan, plan_worker
+from swarmesh.queen.recipes import Recipes, launch_of
+from swarmesh.queen.seeks import Seeks
+from swarmesh.queen.sites import Sites, Survey
+from swarmesh.queen.spawning import ModelOnOffer, Plan
 from swarmesh.wire.hosts import Step
 from swarmesh.wire.spec import EngineKind, WorkerSpec
 from swarmesh.wire.views import SpawnRequest
@@ -59,16 +60,21 @@ class StartWatcher(Protocol):
 
 
 class Starts:
-    """Plans workers, asks the core, and does what she says; see `StartWatcher` for what comes of it."""
+    """Plans workers, asks the core, and does what she says; see `StartWatcher` for what comes of it.
+
+    Attributes:
+        recipes: What workers are started with that nobody asked for.
+    """
 
     def __init__(
         self, settings: Settings, driver: Driver, hosts: Hosts, models: ModelFilesService, keys: KeyRing
     ) -> None:
-        self._settings = settings.rustbee
         self._driver = driver
         self._hosts = hosts
         self._models = models
-        self._keys = keys
+        self._sites = Sites(settings.rustbee, driver, hosts, models, keys, self._is_taken)
+        self._seeks = Seeks(driver, self._sites)
+        self.recipes = Recipes()
         self._specs: dict[WorkerId, WorkerSpec] = {}
         self._progress: dict[WorkerId, Step] = {}
         self._refusals: dict[WorkerId, SwarmeshError] = {}
@@ -119,6 +125,7 @@ class Starts:
 
     async def close(self) -> None:
         """Stop waiting for files; what has arrived of them is kept."""
+        await self._seeks.close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -130,11 +137,11 @@ class Starts:
         Raises:
             SwarmeshError: The modelcell, its file, the host or memory is missing.
         """
-        request, model = await self._on_offer(request)
+        request, model = await self._sites.on_offer(request)
         if request.host == ANY_HOST:
             plan = await self._plan_anywhere(request, model)
         else:
-            plan = await self._plan(request, model, request.host or LOCAL_HOST)
+            plan = await self._sites.plan(request, model, request.host or LOCAL_HOST)
         worker_id = WorkerId(plan.spec.rustbee_id)
         self._specs[worker_id] = plan.spec
         self._driver.post(
@@ -156,7 +163,11 @@ class Starts:
 
     def start(self, command: SpawnWorker) -> None:
         """See `swarmesh.queen.driver.Effects.spawn_worker`."""
-        spec = msgspec.structs.replace(self._specs[command.worker_id], reserved_gpus=command.gpus)
+        planned = self._specs.get(command.worker_id) or self._seeks.take(command.worker_id)
+        if planned is None:
+            self._failed(command.worker_id, "spawn_failed", "what was planned for it is not known any more")
+            return
+        spec = msgspec.structs.replace(planned, reserved_gpus=command.gpus)
         if len(command.gpus) == 1:
             spec = msgspec.structs.replace(spec, gpu=command.gpus[0])
         self._specs[command.worker_id] = spec
@@ -164,55 +175,50 @@ class Starts:
         self._tasks[command.worker_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(command.worker_id, None))
 
+    def seek(self, command: SeekSites) -> None:
+        """See `swarmesh.queen.driver.Effects.seek_sites`."""
+        self._seeks.seek(command, self._recipe(command.model))
+
+    async def survey(self, model: ModelName) -> Survey:
+        """What the core would find now if it looked for a place; nothing is started, and nothing kept.
+
+        Raises:
+            SwarmeshError: No host at all can help.
+        """
+        return await self._seeks.survey(self._recipe(model))
+
+    def learn(self, model: ModelName, host: HostName | None = None) -> SpawnRequest | None:
+        """What a worker of the model that is ready on that host, or anywhere, was started with, if that is news."""
+        spec = self._spec_of(model, host)
+        if spec is None:
+            return None
+        launch = launch_of(spec)
+        return launch if self.recipes.went_well(model, launch) else None
+
     def refuse(self, command: RefuseSpawn) -> None:
         """See `swarmesh.queen.driver.Effects.refuse_spawn`."""
         self._refusals[command.worker_id] = command.error
 
-    async def _on_offer(self, request: SpawnRequest) -> tuple[SpawnRequest, ModelOnOffer]:
-        """The request with the model's own name: one that was asked for by where it comes from has one by then."""
-        if request.class_path:
-            return request, ModelOnOffer(None)
-        cell = await self._models.known_cell(request.modelcell)
-        header = await self._models.header(cell.name) if cell.kind is ModelKind.GGUF else None
-        return msgspec.structs.replace(request, modelcell=cell.name), ModelOnOffer(cell, header)
+    def _recipe(self, model: ModelName) -> SpawnRequest:
+        spec = self._spec_of(model)
+        return self.recipes.request(model, launch_of(spec) if spec is not None else None)
 
-    async def _plan(self, request: SpawnRequest, model: ModelOnOffer, host: str) -> Plan:
-        self._hosts.must_take_workers(host)
-        facts = await self._hosts.probe(host)
-        worker_id = self._new_id()
-        key = self._keys.worker_key(host, worker_id)
-        return plan_worker(request, model, facts, self._settings, worker_id=worker_id, host=host, key=key)
+    def _spec_of(self, model: ModelName, host: HostName | None = None) -> WorkerSpec | None:
+        """What the newest worker that is ready was started with."""
+        owners = self._driver.swarm.fleet.of_model(model).values()
+        ready = [worker for worker in owners if worker.status is WorkerStatus.HEALTHY and host in {None, worker.host}]
+        newest_first = sorted(ready, key=lambda worker: -worker.registered_at_ms)
+        return next(filter(None, (self._specs.get(worker.worker_id) for worker in newest_first)), None)
 
     async def _plan_anywhere(self, request: SpawnRequest, model: ModelOnOffer) -> Plan:
-        names = self._hosts.taking_workers()
-        outcomes = await asyncio.gather(*(self._plan(request, model, name) for name in names), return_exceptions=True)
-        plans: dict[str, Plan] = {}
-        why_not: dict[str, str] = {}
-        for name, outcome in zip(names, outcomes, strict=True):
-            if isinstance(outcome, Plan):
-                plans[name] = outcome
-            elif isinstance(outcome, SwarmeshError):
-                why_not[name] = outcome.message
-            else:
-                raise outcome
-        there = await self._models.holders(request.modelcell, list(plans)) if model.header is not None else set(plans)
-        placement = choose_host([self._candidate(name, plan, file_there=name in there) for name, plan in plans.items()])
+        survey = await self._sites.survey(request, model)
+        core = self._driver.swarm.scaler.sites
+        name = ModelName(request.modelcell)
+        placement = core.choose(name, core.filled(name, [site.candidate for site in survey.sites]))
         log.info("placed", modelcell=request.modelcell, choice=placement.choice, reasons=placement.reasons)
         if placement.choice is None:
-            raise _nowhere(request.modelcell, {**why_not, **placement.vetoes})
-        return plans[placement.choice]
-
-    def _candidate(self, name: str, plan: Plan, *, file_there: bool) -> HostCandidate:
-        labels = {f"gpu {gpu}" for gpu in plan.gpus} or {"ram"}
-        return HostCandidate(
-            host=HostName(name),
-            need_mib=plan.need_mib,
-            pools=tuple(pool for pool in self._hosts.free(name) if pool.label in labels),
-            offered=plan.offered,
-            file_there=file_there,
-            proximity=self._hosts.proximity(name),
-            workers=sum(worker.host == name for worker in self._driver.swarm.fleet),
-        )
+            raise _nowhere(request.modelcell, {**survey.failures, **placement.vetoes})
+        return next(site.plan for site in survey.sites if site.candidate.host == placement.choice)
 
     async def _start(self, spec: WorkerSpec) -> None:
         worker_id = WorkerId(spec.rustbee_id)
@@ -265,11 +271,8 @@ class Starts:
         assert self.watcher is not None, "wired before the first event"
         self.watcher.start_failed(worker_id, code, message)
 
-    def _new_id(self) -> WorkerId:
-        while True:
-            worker_id = WorkerId(f"rustbee-{secrets.token_hex(2)}")
-            if worker_id not in self._driver.swarm.fleet and worker_id not in self._specs:
-                return worker_id
+    def _is_taken(self, worker_id: WorkerId) -> bool:
+        return worker_id in self._driver.swarm.fleet or worker_id in self._specs or self._seeks.holds(worker_id)
 
 
 def _nowhere(modelcell: str, reasons: dict[str, str]) -> NoHostFitsError:

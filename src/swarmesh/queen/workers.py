@@ -226,7 +226,7 @@ class Workers:
         """See `swarmesh.queen.driver.Effects`."""
         log.warning("alarm", rustbee_id=command.worker_id, code=command.code, message=command.message)
         self._last_alarm[command.worker_id] = ErrorBody(command.code, command.message)
-        record = AlarmRecord(command.worker_id, command.code, command.message, time.time_ns() // 1_000_000)
+        record = AlarmRecord(command.worker_id or None, command.code, command.message, time.time_ns() // 1_000_000)
         self._write(self._store.append_alarm(record))
 
     # life

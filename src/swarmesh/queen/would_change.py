@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from swarmesh.core.policies import PolicyName
-from swarmesh.core.routing import MEASURED, POLICY_PREEMPT, POLICY_RETURN, Candidate, Decision
+from swarmesh.core.routing import MEASURED, POLICY_PREEMPT, POLICY_RETURN, SENIOR, Candidate, Decision
 
 RUNNERS_UP_MAX: Final = 3
 """Others that are spoken of."""
@@ -21,6 +21,7 @@ VETO_WORDS: Final = {
     "starting": "having started",
     "draining": "not being drained",
     "dead": "being alive",
+    "policy": "the policy script's consent",
 }
 """What a worker lacked that was left out for this reason."""
 
@@ -49,7 +50,7 @@ def _for_runner_up(decision: Decision, chosen: Candidate, other: Candidate) -> s
         why = "only taken to be measured again" if decision.reason == MEASURED else "taken all the same"
         return f"{who} had the better score by {-gap:.3g}; {chosen.worker_id} was {why}"
     if gap == 0:
-        return f"{who} had the same score; equals take turns"
+        return f"{who} had the same score{' and less uptime' if decision.reason == SENIOR else '; equals take turns'}"
     lever = _LEVERS.get(decision.policy)
     if lever is not None and (words := lever(chosen, other, gap)):
         return f"{who} {words}"

@@ -9,20 +9,32 @@ from itertools import accumulate, islice
 from msgspec.structs import replace
 
 from swarmesh.core.errors import ConflictError, NotFoundError
-from swarmesh.core.ids import HostName, KeyId, TaskId, WorkerId
+from swarmesh.core.ids import HostName, KeyId, ModelName, TaskId, WorkerId
 from swarmesh.store.errors import StoreClosedError
 from swarmesh.store.records import (
     FINISHED,
     UNFINISHED,
     AlarmRecord,
+    DecisionRecord,
     HostRecord,
     KeyRecord,
+    LaunchRecord,
+    LoadTimeRecord,
+    ScaleRecord,
     TaskPatch,
     TaskRecord,
     TokenRow,
     WorkerRecord,
 )
-from swarmesh.store.store import ALARMS_KEPT, READ_BYTES, READ_LIMIT, check_limit
+from swarmesh.store.store import (
+    ALARMS_KEPT,
+    DECISIONS_KEPT,
+    DECISIONS_KEPT_MS,
+    LOAD_TIMES_KEPT,
+    READ_BYTES,
+    READ_LIMIT,
+    check_limit,
+)
 
 
 class MemoryStore:
@@ -35,8 +47,13 @@ class MemoryStore:
         self._workers: dict[WorkerId, WorkerRecord] = {}
         self._hosts: dict[HostName, HostRecord] = {}
         self._keys: dict[KeyId, KeyRecord] = {}
+        self._scales: dict[ModelName, ScaleRecord] = {}
+        self._load_times: dict[tuple[ModelName, HostName], LoadTimeRecord] = {}
+        self._launches: dict[ModelName, LaunchRecord] = {}
         self._alarms: deque[AlarmRecord] = deque(maxlen=ALARMS_KEPT)
         self._last_alarm_id = 0
+        self._decisions: deque[DecisionRecord] = deque(maxlen=DECISIONS_KEPT)
+        self._last_decision_id = 0
         self._epoch = 0
         self._closed = False
 
@@ -157,6 +174,44 @@ class MemoryStore:
         self._check_open()
         return [self._keys[key_id] for key_id in sorted(self._keys)]
 
+    async def put_scale(self, record: ScaleRecord) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._scales[record.model] = record
+
+    async def delete_scale(self, model: ModelName) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._scales.pop(model, None)
+
+    async def scales(self) -> list[ScaleRecord]:
+        """See ``Store``."""
+        self._check_open()
+        return [self._scales[model] for model in sorted(self._scales)]
+
+    async def put_load_time(self, record: LoadTimeRecord) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._load_times[record.model, record.host] = record
+        by_age = sorted(self._load_times.values(), key=lambda each: (-each.measured_at_ms, each.model, each.host))
+        for old in by_age[LOAD_TIMES_KEPT:]:
+            del self._load_times[old.model, old.host]
+
+    async def load_times(self) -> list[LoadTimeRecord]:
+        """See ``Store``."""
+        self._check_open()
+        return [self._load_times[key] for key in sorted(self._load_times)]
+
+    async def put_launch(self, record: LaunchRecord) -> None:
+        """See ``Store``."""
+        self._check_open()
+        self._launches[record.model] = record
+
+    async def launches(self) -> list[LaunchRecord]:
+        """See ``Store``."""
+        self._check_open()
+        return [self._launches[model] for model in sorted(self._launches)]
+
     async def append_alarm(self, record: AlarmRecord) -> AlarmRecord:
         """See ``Store``."""
         self._check_open()
@@ -170,6 +225,26 @@ class MemoryStore:
         self._check_open()
         check_limit(limit)
         return list(islice(reversed(self._alarms), limit))
+
+    async def append_decisions(self, records: Sequence[DecisionRecord]) -> None:
+        """See ``Store``."""
+        self._check_open()
+        for record in records:
+            self._last_decision_id += 1
+            self._decisions.append(replace(record, decision_id=self._last_decision_id))
+        before_ms = max((record.at_ms for record in records), default=0) - DECISIONS_KEPT_MS
+        kept = [record for record in self._decisions if record.at_ms >= before_ms]
+        self._decisions = deque(kept, maxlen=DECISIONS_KEPT)
+
+    async def decisions(self, since_ms: int, *, after_id: int = 0, limit: int = READ_LIMIT) -> list[DecisionRecord]:
+        """See ``Store``."""
+        self._check_open()
+        check_limit(limit)
+        later = (record for record in self._decisions if record.decision_id > after_id and record.at_ms >= since_ms)
+        found = list(islice(later, limit))
+        sizes = accumulate(len(record.facts) for record in found)
+        full = next((count for count, size in enumerate(sizes, start=1) if size >= READ_BYTES), limit)
+        return found[:full]
 
     async def next_epoch(self, *, above: int = 0) -> int:
         """See ``Store``."""

@@ -12,10 +12,12 @@ from msgspec import UNSET, Struct, UnsetType
 
 from swarmesh.core.errors import InvalidValueError
 from swarmesh.core.ids import HostName, KeyId, ModelName, TaskId, WorkerId
+from swarmesh.core.scale_bounds import Bounds, checked
 from swarmesh.core.task import TaskStatus
 
 UNFINISHED: Final = tuple(status.value for status in TaskStatus if not status.is_final)
 FINISHED: Final = tuple(status.value for status in TaskStatus if status.is_final)
+DECISION_KINDS: Final = ("admit", "score", "place", "scale")
 _PORT_MAX: Final = 65_535
 _STATUSES: Final = frozenset(UNFINISHED + FINISHED)
 
@@ -200,6 +202,48 @@ class KeyRecord(Struct, frozen=True, gc=False):
     tokens_per_minute: int = 0
 
 
+class ScaleRecord(Struct, frozen=True, gc=False):
+    """What somebody said about how many workers a model may have.
+
+    Attributes:
+        model: Empty for every model without a record of its own.
+        min_workers: None, as ``max_workers``, if only ``paused`` or ``wish`` was said.
+        paused: Nothing is started or stopped by itself; of no model at all if ``model`` is empty.
+        wish: JSON: what every worker gets that is started by itself.
+
+    Raises:
+        InvalidValueError: The bounds exclude each other.
+    """
+
+    model: ModelName
+    min_workers: int | None
+    max_workers: int | None
+    paused: bool = False
+    wish: bytes = b"{}"
+
+    def __post_init__(self) -> None:
+        if (self.min_workers is None) != (self.max_workers is None):
+            raise InvalidValueError("bounds have both ends or none", param="max")
+        if self.min_workers is not None and self.max_workers is not None:
+            checked(Bounds(self.min_workers, self.max_workers))
+
+
+class LoadTimeRecord(Struct, frozen=True, gc=False):
+    """How long a worker of a model took on a host from its start until it was ready, when it was last measured."""
+
+    model: ModelName
+    host: HostName
+    load_ms: int
+    measured_at_ms: int
+
+
+class LaunchRecord(Struct, frozen=True, gc=False):
+    """What the last worker of a model that got ready had been started with: the JSON of the request."""
+
+    model: ModelName
+    request: bytes
+
+
 class AlarmRecord(Struct, frozen=True, gc=False):
     """Something that went wrong with a worker.
 
@@ -213,6 +257,26 @@ class AlarmRecord(Struct, frozen=True, gc=False):
     message: str
     at_ms: int
     alarm_id: int = 0
+
+
+class DecisionRecord(Struct, frozen=True, gc=False):
+    """A decision as it was made.
+
+    Attributes:
+        kind: ``admit``, ``score``, ``place`` or ``scale``.
+        facts: JSON: what was known, and what was chosen.
+        decision_id: Given by the store, rising; what the caller puts there is ignored.
+    """
+
+    at_ms: int
+    kind: str
+    facts: bytes
+    decision_id: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in DECISION_KINDS:
+            known = ", ".join(DECISION_KINDS)
+            raise InvalidValueError(f"decision kind is {self.kind!r}; it is one of {known}", param="kind")
 
 
 def _check_status(status: str) -> None:

@@ -10,12 +10,24 @@ from typing import Final, Self
 
 import apsw
 
-from swarmesh.core.ids import HostName, KeyId, TaskId, WorkerId
+from swarmesh.core.ids import HostName, KeyId, ModelName, TaskId, WorkerId
 from swarmesh.store import statements
 from swarmesh.store.connection import close, create_private, failure, open_writer
 from swarmesh.store.lock import FileLock
 from swarmesh.store.readers import Readers
-from swarmesh.store.records import AlarmRecord, HostRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
+from swarmesh.store.records import (
+    AlarmRecord,
+    DecisionRecord,
+    HostRecord,
+    KeyRecord,
+    LaunchRecord,
+    LoadTimeRecord,
+    ScaleRecord,
+    TaskPatch,
+    TaskRecord,
+    TokenRow,
+    WorkerRecord,
+)
 from swarmesh.store.soundness import check_sound
 from swarmesh.store.store import READ_LIMIT, check_limit
 from swarmesh.store.writer import StoreStats, Writer
@@ -145,6 +157,34 @@ class SqliteStore:
         """See ``Store``."""
         return await self._readers.run(statements.select_keys)
 
+    async def put_scale(self, record: ScaleRecord) -> None:
+        """See ``Store``."""
+        await self._writer.run(partial(statements.put_scale, record=record))
+
+    async def delete_scale(self, model: ModelName) -> None:
+        """See ``Store``."""
+        await self._writer.run(partial(statements.delete_scale, model=model))
+
+    async def scales(self) -> list[ScaleRecord]:
+        """See ``Store``."""
+        return await self._readers.run(statements.select_scales)
+
+    async def put_load_time(self, record: LoadTimeRecord) -> None:
+        """See ``Store``."""
+        await self._writer.run(partial(statements.put_load_time, record=record))
+
+    async def load_times(self) -> list[LoadTimeRecord]:
+        """See ``Store``."""
+        return await self._readers.run(statements.select_load_times)
+
+    async def put_launch(self, record: LaunchRecord) -> None:
+        """See ``Store``."""
+        await self._writer.run(partial(statements.put_launch, record=record))
+
+    async def launches(self) -> list[LaunchRecord]:
+        """See ``Store``."""
+        return await self._readers.run(statements.select_launches)
+
     async def append_alarm(self, record: AlarmRecord) -> AlarmRecord:
         """See ``Store``."""
         return await self._writer.run(partial(statements.append_alarm, record=record))
@@ -153,6 +193,18 @@ class SqliteStore:
         """See ``Store``."""
         check_limit(limit)
         return await self._readers.run(partial(statements.select_alarms, limit=limit))
+
+    async def append_decisions(self, records: Sequence[DecisionRecord]) -> None:
+        """See ``Store``."""
+        records = tuple(records)
+        size_bytes = sum(len(record.facts) for record in records)
+        await self._writer.run(partial(statements.append_decisions, records=records), size_bytes)
+
+    async def decisions(self, since_ms: int, *, after_id: int = 0, limit: int = READ_LIMIT) -> list[DecisionRecord]:
+        """See ``Store``."""
+        check_limit(limit)
+        query = partial(statements.select_decisions, since_ms=since_ms, after_id=after_id, limit=limit)
+        return await self._readers.run(query)
 
     async def next_epoch(self, *, above: int = 0) -> int:
         """See ``Store``."""

@@ -11,10 +11,22 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from swarmesh.core.errors import ConflictError, NotFoundError
-from swarmesh.core.ids import HostName, KeyId, TaskId, WorkerId
-from swarmesh.store.records import AlarmRecord, HostRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
+from swarmesh.core.ids import HostName, KeyId, ModelName, TaskId, WorkerId
+from swarmesh.store.records import (
+    AlarmRecord,
+    DecisionRecord,
+    HostRecord,
+    KeyRecord,
+    LaunchRecord,
+    LoadTimeRecord,
+    ScaleRecord,
+    TaskPatch,
+    TaskRecord,
+    TokenRow,
+    WorkerRecord,
+)
 from swarmesh.store.schema import queries
-from swarmesh.store.store import ALARMS_KEPT, READ_BYTES
+from swarmesh.store.store import ALARMS_KEPT, DECISIONS_KEPT, DECISIONS_KEPT_MS, LOAD_TIMES_KEPT, READ_BYTES
 
 _SQL: Final = queries()
 _TOKEN_IDS: Final = msgspec.json.Decoder(tuple[int, ...])
@@ -150,6 +162,44 @@ def select_keys(connection: apsw.Connection) -> list[KeyRecord]:
     return [KeyRecord(*row) for row in _rows(connection, _SQL["keys"])]
 
 
+def put_scale(connection: apsw.Connection, record: ScaleRecord) -> None:
+    """Insert or replace."""
+    connection.execute(_SQL["put_scale"], astuple(record))
+
+
+def delete_scale(connection: apsw.Connection, model: ModelName) -> None:
+    """Delete if there."""
+    connection.execute(_SQL["delete_scale"], (model,))
+
+
+def select_scales(connection: apsw.Connection) -> list[ScaleRecord]:
+    """By model."""
+    records = [ScaleRecord(*row) for row in _rows(connection, _SQL["scales"])]
+    # SQLite has no booleans.
+    return [replace(record, paused=bool(record.paused)) for record in records]
+
+
+def put_load_time(connection: apsw.Connection, record: LoadTimeRecord) -> None:
+    """Insert or replace, and let the oldest go."""
+    connection.execute(_SQL["put_load_time"], astuple(record))
+    connection.execute(_SQL["drop_old_load_times"], (LOAD_TIMES_KEPT,))
+
+
+def select_load_times(connection: apsw.Connection) -> list[LoadTimeRecord]:
+    """By model and host."""
+    return [LoadTimeRecord(*row) for row in _rows(connection, _SQL["load_times"])]
+
+
+def put_launch(connection: apsw.Connection, record: LaunchRecord) -> None:
+    """Insert or replace."""
+    connection.execute(_SQL["put_launch"], astuple(record))
+
+
+def select_launches(connection: apsw.Connection) -> list[LaunchRecord]:
+    """By model."""
+    return [LaunchRecord(*row) for row in _rows(connection, _SQL["launches"])]
+
+
 def append_alarm(connection: apsw.Connection, record: AlarmRecord) -> AlarmRecord:
     """Insert, and let the oldest go."""
     bindings = (record.worker_id, record.code, record.message, record.at_ms)
@@ -161,6 +211,28 @@ def append_alarm(connection: apsw.Connection, record: AlarmRecord) -> AlarmRecor
 def select_alarms(connection: apsw.Connection, limit: int) -> list[AlarmRecord]:
     """Newest first."""
     return [AlarmRecord(*row) for row in _rows(connection, _SQL["alarms"], (limit,))]
+
+
+def append_decisions(connection: apsw.Connection, records: Sequence[DecisionRecord]) -> None:
+    """Insert, and let go of what is too old or too many."""
+    if not records:
+        return
+    connection.executemany(_SQL["insert_decision"], [(each.at_ms, each.kind, each.facts) for each in records])
+    before_ms = max(each.at_ms for each in records) - DECISIONS_KEPT_MS
+    connection.execute(_SQL["drop_old_decisions"], {"before_ms": before_ms, "kept": DECISIONS_KEPT})
+
+
+def select_decisions(connection: apsw.Connection, since_ms: int, after_id: int, limit: int) -> list[DecisionRecord]:
+    """By rising id."""
+    found: list[DecisionRecord] = []
+    size_bytes = 0
+    with closing(connection.execute(_SQL["decisions"], (after_id, since_ms, limit))) as rows:
+        for row in rows:
+            found.append(DecisionRecord(*row))
+            size_bytes += len(found[-1].facts)
+            if size_bytes >= READ_BYTES:
+                break
+    return found
 
 
 def next_epoch(connection: apsw.Connection, above: int) -> int:

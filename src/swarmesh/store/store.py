@@ -6,15 +6,33 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from swarmesh.core.errors import InvalidValueError
-from swarmesh.core.ids import HostName, KeyId, TaskId, WorkerId
-from swarmesh.store.records import AlarmRecord, HostRecord, KeyRecord, TaskPatch, TaskRecord, TokenRow, WorkerRecord
+from swarmesh.core.ids import HostName, KeyId, ModelName, TaskId, WorkerId
+from swarmesh.store.records import (
+    AlarmRecord,
+    DecisionRecord,
+    HostRecord,
+    KeyRecord,
+    LaunchRecord,
+    LoadTimeRecord,
+    ScaleRecord,
+    TaskPatch,
+    TaskRecord,
+    TokenRow,
+    WorkerRecord,
+)
 
 READ_LIMIT: Final = 10_000
 """Most rows one read returns; a larger ``limit`` is an InvalidValueError."""
 READ_BYTES: Final = 16 * 1024 * 1024
-"""A read of tokens that holds this much comes back with fewer rows than asked for."""
+"""A read of tokens or decisions that holds this much comes back with fewer rows than asked for."""
 ALARMS_KEPT: Final = 1_000
 """Older alarms make room for newer ones."""
+DECISIONS_KEPT: Final = 20_000
+"""Older decisions make room for newer ones."""
+DECISIONS_KEPT_MS: Final = 86_400_000
+"""How long before the newest one a decision is kept."""
+LOAD_TIMES_KEPT: Final = 1_000
+"""Older ones make room for newer ones."""
 
 
 def check_limit(limit: int) -> None:
@@ -97,11 +115,38 @@ class Store(Protocol):
     async def keys(self) -> list[KeyRecord]:
         """By id."""
 
+    async def put_scale(self, record: ScaleRecord) -> None:
+        """Keep it in place of an earlier one of the same model."""
+
+    async def delete_scale(self, model: ModelName) -> None:
+        """Forget it; an unknown one is no error."""
+
+    async def scales(self) -> list[ScaleRecord]:
+        """By model, that for all of them first."""
+
+    async def put_load_time(self, record: LoadTimeRecord) -> None:
+        """Keep it in place of an earlier one of the same model and host."""
+
+    async def load_times(self) -> list[LoadTimeRecord]:
+        """By model, then host."""
+
+    async def put_launch(self, record: LaunchRecord) -> None:
+        """Keep it in place of an earlier one of the same model."""
+
+    async def launches(self) -> list[LaunchRecord]:
+        """By model."""
+
     async def append_alarm(self, record: AlarmRecord) -> AlarmRecord:
         """Keep it; answers it with its alarm_id."""
 
     async def alarms(self, limit: int = 100) -> list[AlarmRecord]:
         """Newest first."""
+
+    async def append_decisions(self, records: Sequence[DecisionRecord]) -> None:
+        """Keep them, and forget those that are too old or too many; see `DECISIONS_KEPT`."""
+
+    async def decisions(self, since_ms: int, *, after_id: int = 0, limit: int = READ_LIMIT) -> list[DecisionRecord]:
+        """Those made since then, by rising id, the next ones above ``after_id``, at least one; empty: no more."""
 
     async def next_epoch(self, *, above: int = 0) -> int:
         """The life number of a queen: 1 at the first call on this hivecomb, one more at each later one.

@@ -1,4 +1,4 @@
-"""Why a task went where it went, as ``GET /v2/swarmesh/explain/task/{id}`` shows it."""
+"""Why a task went where it went, or was refused, as the routes below ``/v2/swarmesh/explain`` show it."""
 
 from __future__ import annotations
 
@@ -76,3 +76,33 @@ class TaskExplained(msgspec.Struct, frozen=True, kw_only=True):
     would_change: tuple[str, ...]
     attempts: tuple[AttemptView, ...]
     error: str = ""
+
+
+class RefusalExplained(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that was refused, or given up.
+
+    Attributes:
+        at: Unix seconds.
+        modelcell: What was asked for; empty when it was refused before that was looked at, as is all that follows.
+        prompt_chars: Size of the prompt; null when nobody looked.
+        max_tokens: Bound of the answer; null for none.
+        attempts: How often it was tried before it was given up; 0 for a task that was never let in.
+        status: The HTTP status of the refusal.
+        retry_after_s: What ``Retry-After`` said; null when trying again would not help by itself.
+        words: Why, in a sentence.
+        would_change: One sentence each: what would have let it in, the rustbees as they are now.
+    """
+
+    task: str
+    at: float
+    modelcell: str
+    priority: str
+    prompt_chars: int | None
+    max_tokens: int | None
+    attempts: int
+    status: int
+    code: str
+    words: str
+    hint: str
+    retry_after_s: int | None
+    would_change: tuple[str, ...]

@@ -102,6 +102,26 @@ class ErrorData(msgspec.Struct, frozen=True):
     error: ErrorBody
 
 
+class ProgressData(msgspec.Struct, frozen=True):
+    """``event: progress``: the task waits for a rustbee that is being started; says nothing about its answer.
+
+    Attributes:
+        status: Of the task: ``queued`` or ``preempted``.
+        phase: ``seeking`` a place, ``making_room`` for the modelcell, or ``loading`` it.
+        since_s: How long the start has been going on.
+        expected_s: How long loading took there before; null when it never did.
+        message: The same in a sentence.
+    """
+
+    job_id: str
+    status: str
+    modelcell: str
+    phase: str
+    since_s: float
+    expected_s: float | None
+    message: str
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """The answer to a submission without ``stream``."""
 

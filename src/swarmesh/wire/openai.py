@@ -122,9 +122,11 @@ class ChatRequest(Sampling, kw_only=True, omit_defaults=True):
         messages = bytes(self.messages)
         if len(messages) < BLOCK_BYTES:
             return ()
-        shapes = (self.tools, self.chat_template_kwargs, self.reasoning_effort)
-        before = hash(tuple(map(_hashable, shapes))) if any(map(_said, shapes)) else 0
-        return prefix_of(messages, before)
+        tools, template, effort = self.tools, self.chat_template_kwargs, self.reasoning_effort
+        if tools is UNSET and template is UNSET and effort is UNSET:  # As in most requests, which are many.
+            return prefix_of(messages)
+        shapes = (tools, template, effort)
+        return prefix_of(messages, hash(tuple(map(_hashable, shapes))) if any(map(_said, shapes)) else 0)
 
     def bound_tokens(self) -> int:
         """See `Sampling.bound_tokens`; the newer name wins."""

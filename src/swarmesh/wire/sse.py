@@ -19,6 +19,8 @@ EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
 PING: Final = b": ping\n"
 """A comment with no blank line after it: that would end an event, and a client that has seen an ``id`` before may take
 an event without data for one that it cannot read."""
+WAITING: Final = b": waiting: "
+"""Begins the comment that says what a stream waits for before its first event."""
 DIGITS_MAX: Final = 18
 """Of a sequence number or token id; what has more is none."""
 DONE_MARK: Final = b"[DONE]"
@@ -32,6 +34,11 @@ class SseEvent(msgspec.Struct, frozen=True):
     seq: int | None = None
     token_ids: tuple[int, ...] = ()
     counts: TokenCounts | None = None
+
+
+def waiting_line(words: str) -> bytes:
+    """A comment that says what the stream waits for, as `PING` with no blank line after it."""
+    return b"%s%s\n" % (WAITING, " ".join(words.split()).encode())
 
 
 def render(event: SseEvent) -> bytes:

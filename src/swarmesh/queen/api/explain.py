@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh.queen.api.route import JsonResponse, Route
-from swarmesh.wire.explain import TaskExplained
+from swarmesh.wire.explain import RefusalExplained, TaskExplained
 
 
 class Explaining(Protocol):
@@ -21,12 +21,22 @@ class Explaining(Protocol):
             NotFoundError: No decision about it is kept.
         """
 
+    def refusal(self, name: str) -> RefusalExplained:
+        """Why a task was refused or given up.
+
+        Raises:
+            NotFoundError: It was not, or that is forgotten.
+        """
+
 
 def explain_routes(explainer: Explaining) -> list[Route]:
     """The rows of the table."""
 
     async def task(request: Request) -> Response:
         return JsonResponse(explainer.task(str(request.path_params["task_id"])))
+
+    async def refusal(request: Request) -> Response:
+        return JsonResponse(explainer.refusal(str(request.path_params["task_id"])))
 
     return [
         Route(
@@ -35,5 +45,12 @@ def explain_routes(explainer: Explaining) -> list[Route]:
             summary="Why a task went where it went: by its job id, its x-swarmesh-task header, or the id of its answer",
             handler=task,
             answer=TaskExplained,
-        )
+        ),
+        Route(
+            method="GET",
+            path="/v2/swarmesh/explain/refusal/{task_id}",
+            summary="Why a task was refused or given up: by the x-swarmesh-task header of the refusal, or its job id",
+            handler=refusal,
+            answer=RefusalExplained,
+        ),
     ]

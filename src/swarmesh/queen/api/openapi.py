@@ -12,7 +12,8 @@ from swarmesh.queen.api.route import Route
 from swarmesh.wire.errors import ErrorEnvelope
 from swarmesh.wire.hosts import Step
 
-_PARAMETER = re.compile(r"{(\w+)}")
+_PARAMETER = re.compile(r"{(\w+)(?::path)?}")
+"""In a path; one of the kind ``path`` may have slashes in it, which the document has no word for."""
 
 
 def document(routes: list[Route]) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def document(routes: list[Route]) -> dict[str, Any]:
     for route in routes:
         body = next(by_type) if route.body is not None else None
         answer = next(by_type) if route.answer is not None else {}
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(
+        paths.setdefault(_plain(route.path), {})[route.method.lower()] = _operation(
             route, body, _steps(step, answer, error) if route.steps else _json(answer), error
         )
     return {
@@ -45,7 +46,7 @@ def document(routes: list[Route]) -> dict[str, Any]:
 def _operation(route: Route, body: Any, content: Any, error: Any) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
-        "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', route.path.lower())}",
+        "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', _plain(route.path).lower())}",
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in _PARAMETER.findall(route.path)
@@ -58,6 +59,10 @@ def _operation(route: Route, body: Any, content: Any, error: Any) -> dict[str, A
     if body is not None:
         operation["requestBody"] = {"required": True, "content": _json(body)}
     return operation
+
+
+def _plain(path: str) -> str:
+    return _PARAMETER.sub(r"{\1}", path)
 
 
 def _json(schema: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh import __version__
+from swarmesh.core.ids import ModelName
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.swarm import Swarm
 from swarmesh.queen.api.route import JsonResponse, Route
@@ -19,7 +20,14 @@ from swarmesh.wire.openai import ChatRequest, CompletionRequest, EmbeddingReques
 from swarmesh.wire.views import Health
 
 
-def swarm_routes(swarm: Swarm, *, url: Callable[[], str], started_at: float, streams: Callable[[], int]) -> list[Route]:
+def swarm_routes(
+    swarm: Swarm,
+    *,
+    on_offer: Callable[[], list[ModelName]],
+    url: Callable[[], str],
+    started_at: float,
+    streams: Callable[[], int],
+) -> list[Route]:
     """The rows of the table. ``started_at`` (Unix seconds) is also what models give as their time of creation."""
 
     async def health(_request: Request) -> Response:
@@ -40,7 +48,7 @@ def swarm_routes(swarm: Swarm, *, url: Callable[[], str], started_at: float, str
         )
 
     async def models(_request: Request) -> Response:
-        return JsonResponse(ModelList([ModelEntry(model, int(started_at)) for model in swarm.fleet.models()]))
+        return JsonResponse(ModelList([ModelEntry(model, int(started_at)) for model in on_offer()]))
 
     hot: list[tuple[Any, str]] = [
         (ChatRequest, "Chat completions, as OpenAI's"),

@@ -96,6 +96,31 @@ DELETE FROM keys WHERE key_id = ?;
 -- name: keys
 SELECT key_id, name, role, sha256, created_at_ms, concurrency, tokens_per_minute FROM keys ORDER BY key_id;
 
+-- name: put_scale
+INSERT OR REPLACE INTO scaling (model, min_workers, max_workers, paused, wish) VALUES (?, ?, ?, ?, ?);
+
+-- name: delete_scale
+DELETE FROM scaling WHERE model = ?;
+
+-- name: scales
+SELECT model, min_workers, max_workers, paused, wish FROM scaling ORDER BY model;
+
+-- name: put_load_time
+INSERT OR REPLACE INTO load_times (model, host, load_ms, measured_at_ms) VALUES (?, ?, ?, ?);
+
+-- name: drop_old_load_times
+DELETE FROM load_times WHERE (model, host) IN (
+  SELECT model, host FROM load_times ORDER BY measured_at_ms DESC, model, host LIMIT -1 OFFSET ?);
+
+-- name: load_times
+SELECT model, host, load_ms, measured_at_ms FROM load_times ORDER BY model, host;
+
+-- name: put_launch
+INSERT OR REPLACE INTO launches (model, request) VALUES (?, ?);
+
+-- name: launches
+SELECT model, request FROM launches ORDER BY model;
+
 -- name: insert_alarm
 INSERT INTO alarms (worker_id, code, message, at_ms) VALUES (?, ?, ?, ?) RETURNING alarm_id;
 
@@ -104,6 +129,15 @@ DELETE FROM alarms WHERE alarm_id <= ?;
 
 -- name: alarms
 SELECT worker_id, code, message, at_ms, alarm_id FROM alarms ORDER BY alarm_id DESC LIMIT ?;
+
+-- name: insert_decision
+INSERT INTO decisions (at_ms, kind, facts) VALUES (?, ?, ?);
+
+-- name: drop_old_decisions
+DELETE FROM decisions WHERE at_ms < :before_ms OR decision_id <= (SELECT max(decision_id) FROM decisions) - :kept;
+
+-- name: decisions
+SELECT at_ms, kind, facts, decision_id FROM decisions WHERE decision_id > ? AND at_ms >= ? ORDER BY decision_id LIMIT ?;
 
 -- name: next_epoch
 INSERT INTO facts (name, value) VALUES ('epoch', :above + 1)

@@ -1,0 +1,208 @@
+"""`swarmesh policy check|test|activate|deactivate|script`: a user's own policy, from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from swarmesh.cli.failure import ExitCode
+from swarmesh.cli.screen import AsJson, clock, counted, duration, harmless, note, print_facts, print_json, print_table
+from swarmesh.client import RemoteError, Swarmesh
+from swarmesh.core.errors import ConfigError, ConflictError
+from swarmesh.policy.checking import Findings, Trial, check
+from swarmesh.policy.script import SOURCE_BYTES_MAX
+from swarmesh.wire.scripts import ReplayView, ScriptState, ScriptView
+
+ANSWER_CHARS_MAX: Final = 60
+ROWS_MAX: Final = 30
+ERRORS_MAX: Final = 5
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A policy script, like examples/policies/night.star.")]
+
+
+def check_(file: File, as_json: AsJson = False) -> None:
+    """Look for mistakes in a policy script, without a queennode; exit 1 if there are any."""
+    findings = check(file.name, _read(file))
+    if as_json:
+        print_json(findings)
+        raise typer.Exit(ExitCode.FAILED if findings.mistakes else ExitCode.DONE)
+    _demand_right(findings)
+    slowest_us = max(trial.took_us for trial in findings.trials)
+    print(f"{findings.name} is right: it defines {', '.join(findings.hooks)}")
+    note(
+        f"{counted(len(findings.trials), 'sample')} answered, the slowest in {slowest_us / 1_000:.1f} ms"
+        f"\n  next: swarmesh policy test {file} --replay"
+    )
+
+
+def try_out(
+    file: File,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Ask the queennode what it would have changed of the last day.")
+    ] = False,
+    hours: Annotated[float, typer.Option(help="With --replay: how far back.", min=0.01, max=24)] = 24.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a policy script about a swarm that does not exist, or about what yours decided; changes nothing."""
+    source = _read(file)
+    if not replay:
+        _print_trials(check(file.name, source), as_json=as_json)
+        return
+    with Swarmesh() as swarm:
+        view = swarm.replay_script(source, name=file.name, hours=hours)
+    if as_json:
+        print_json(view)
+    else:
+        _print_replay(view, hours)
+
+
+def activate(file: File, as_json: AsJson = False) -> None:
+    """Let a policy script decide from now on; what is saved in the file is taken up within a second or two."""
+    source = _read(file)
+    findings = check(file.name, source)
+    if not as_json:
+        _demand_right(findings)
+    findings.demand_none()
+    with Swarmesh() as swarm:
+        view = swarm.activate_script(source, name=file.name, path=str(file.absolute()))
+    if as_json:
+        print_json(view)
+        return
+    print(f"{view.name} decides now: {', '.join(view.hooks)}")
+    saved = "what is saved there is taken up" if view.watched else "its file is not watched: activate it again"
+    note(f"{saved}\n  watch: swarmesh policy script\n  back: swarmesh policy deactivate")
+
+
+def deactivate(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Only if it is this one that decides.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the built-in policies decide alone."""
+    with Swarmesh() as swarm:
+        name = swarm.policy_script().name
+        if file is not None and name and file.name != name:
+            raise ConflictError(f"{name} decides, not {file.name}", hint="swarmesh policy deactivate")
+        swarm.deactivate_script()
+    if as_json:
+        print_json({"deactivated": name})
+    else:
+        print(f"{name} decides no more")
+
+
+def script(as_json: AsJson = False) -> None:
+    """Show the policy script: what it is, how it does, and what it did wrong last."""
+    with Swarmesh() as swarm:
+        view = swarm.policy_script()
+    if as_json:
+        print_json(view)
+    elif view.state is ScriptState.NONE:
+        print("no policy script: the built-in policies decide")
+    else:
+        _print_script(view)
+
+
+def print_line() -> None:
+    """One line about the script, below the list of policies; nothing where there is none or the key may not know."""
+    try:
+        with Swarmesh() as swarm:
+            view = swarm.policy_script()
+    except RemoteError:
+        return
+    if view.state is ScriptState.ACTIVE:
+        print(f"before all of them: {view.name} ({', '.join(view.hooks)})")
+    elif view.state is ScriptState.OFF:
+        print(f"{view.name} is off: {harmless(view.reason)}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("check")(check_)
+    app.command("test")(try_out)
+    for command in (activate, deactivate, script):
+        app.command()(command)
+
+
+def _read(file: Path) -> str:
+    try:
+        if file.stat().st_size > SOURCE_BYTES_MAX:
+            raise ConfigError(
+                f"{file} has more than {SOURCE_BYTES_MAX:,} bytes", hint="A policy script is a few lines."
+            )
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="Name a file.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is no text: byte {error.start} is not UTF-8", hint="Save it as UTF-8.") from error
+
+
+def _demand_right(findings: Findings) -> None:
+    """Print what is wrong; leave with exit 1 if that makes the script useless."""
+    for mistake in findings.mistakes:
+        print(harmless(mistake.picture))
+    for warning in findings.warnings:
+        note(f"warning: {harmless(warning.picture)}")
+    if findings.mistakes:
+        note(f"error: {counted(len(findings.mistakes), 'mistake')} in {findings.name}")
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _print_trials(findings: Findings, *, as_json: bool) -> None:
+    if as_json:
+        print_json(findings)
+        raise typer.Exit(ExitCode.FAILED if findings.mistakes else ExitCode.DONE)
+    if findings.trials:
+        print_table(("function", "sample", "answer", "took"), (_row(trial) for trial in findings.trials))
+    for line in findings.said:
+        note(f"it said: {harmless(line)}")
+    _demand_right(findings)
+
+
+def _row(trial: Trial) -> tuple[str, str, str, str]:
+    answer = "failed" if trial.mistake is not None else _answer(trial)
+    return trial.sample.hook, trial.sample.title, answer, f"{trial.took_us / 1_000:.1f} ms"
+
+
+def _answer(trial: Trial) -> str:
+    answer = trial.answer
+    if isinstance(answer, list):
+        text = ", ".join("None" if score is None else f"{score:g}" for score in answer)
+    else:
+        text = str(answer)
+    return harmless(text if len(text) <= ANSWER_CHARS_MAX else f"{text[:ANSWER_CHARS_MAX]}...")
+
+
+def _print_replay(view: ReplayView, hours: float) -> None:
+    print(
+        f"{counted(view.decisions, 'decision')} of the last {duration(hours * 3600)}: asked about {view.asked:,}, "
+        f"{view.changed:,} would have been others, {view.failed:,} without an answer"
+    )
+    if view.changes:
+        rows = ((change.hook, clock(change.at), change.subject, change.was, change.would_be) for change in view.changes)
+        print_table(("function", "when", "about", "was", "would be"), list(rows)[:ROWS_MAX])
+        if view.changed > ROWS_MAX:
+            note(f"and {view.changed - min(ROWS_MAX, len(view.changes)):,} more; --json shows {len(view.changes)}")
+    if not view.complete:
+        note("there was no time for all of them: the newest are left out; --hours takes fewer")
+    for failure in view.failures[:ERRORS_MAX]:
+        note(f"failed: {failure.hook} about {failure.subject}: {harmless(failure.why)}")
+
+
+def _print_script(view: ScriptView) -> None:
+    print_facts(
+        [
+            ("name", view.name),
+            ("state", view.state),
+            *([("reason", harmless(view.reason))] if view.reason else []),
+            ("functions", ", ".join(view.hooks)),
+            ("file", f"{view.path} (watched)" if view.watched else view.path or "not on the queennode's machine"),
+            ("since", clock(view.activated_at)),
+            ("asked", f"{view.asked:,}, failed {view.failed:,}, late {view.late:,}"),
+            ("answers", f"{view.mean_ms:g} ms mean, {view.max_ms:g} ms longest"),
+        ]
+    )
+    for mistake in view.unsaved:
+        print(f"saved with a mistake, line {mistake.line}, column {mistake.column}: {harmless(mistake.message)}")
+    for error in view.errors[:ERRORS_MAX]:
+        print(f"{clock(error.at)}  {harmless(error.message)}")

@@ -1,0 +1,70 @@
+"""What a worker is started with when nobody is there to say it: as its owner wished, else as it went well before."""
+
+from __future__ import annotations
+
+import msgspec
+
+from swarmesh.core.ids import ModelName
+from swarmesh.queen.spawning import FAKE_CLASS
+from swarmesh.wire.spec import Backend, EngineKind, WorkerSpec
+from swarmesh.wire.swarmscale import RustbeeWish
+from swarmesh.wire.views import SpawnRequest
+
+OWN_TYPES = frozenset({Backend.CPU, Backend.VULKAN})
+"""What nobody gets who did not ask for it, and who asked for it gets again. Other GPUs are what ``auto`` found on that
+host, and will find on the next."""
+
+
+class Recipes:
+    """By model; `request` puts them together."""
+
+    def __init__(self) -> None:
+        self._wishes: dict[ModelName, RustbeeWish] = {}
+        self._launches: dict[ModelName, SpawnRequest] = {}
+
+    def wish(self, model: ModelName, wish: RustbeeWish | None) -> None:
+        """What its owner wants every one to have; the empty name is for all that have no wish of their own."""
+        if wish is None:
+            self._wishes.pop(model, None)
+        else:
+            self._wishes[model] = wish
+
+    def went_well(self, model: ModelName, launch: SpawnRequest) -> bool:
+        """A worker that was started so got ready; whether that is news."""
+        is_news = self._launches.get(model) != launch
+        self._launches[model] = launch
+        return is_news
+
+    def launched(self, model: ModelName) -> SpawnRequest | None:
+        """How one was last started that got ready."""
+        return self._launches.get(model)
+
+    def request(self, model: ModelName, otherwise: SpawnRequest | None = None) -> SpawnRequest:
+        """What to start the next one with; ``otherwise`` is how one was started of which nothing is kept here."""
+        launch = self._launches.get(model) or otherwise or SpawnRequest(modelcell=model)
+        wish = self._wishes.get(model) or self._wishes.get(ModelName("")) or RustbeeWish()
+        return msgspec.structs.replace(
+            launch,
+            type=launch.type if wish.type is Backend.AUTO else wish.type,
+            slots=wish.slots or launch.slots,
+            context=wish.context or launch.context,
+            cellalloc=wish.cellalloc or launch.cellalloc,
+        )
+
+
+def launch_of(spec: WorkerSpec) -> SpawnRequest:
+    """What would start its like again. A class is named with its host: nobody knows where else it can be imported."""
+    is_class = spec.engine is EngineKind.PYTHON_CLASS
+    class_path = spec.class_path if is_class else ""
+    if spec.engine is EngineKind.FAKE:
+        class_path = f"{FAKE_CLASS}:{spec.class_path}" if spec.class_path else FAKE_CLASS
+    return SpawnRequest(
+        modelcell=spec.modelcell,
+        type=spec.backend if spec.backend in OWN_TYPES else Backend.AUTO,
+        host=spec.host if class_path else "",
+        slots=spec.slots,
+        context=spec.context_tokens,
+        cellalloc=spec.cellalloc_mib or None,
+        class_path=class_path,
+        python_path=spec.python_path[0] if spec.python_path else "",
+    )

@@ -1,0 +1,178 @@
+"""What the core says about scaling and placement, in the words of the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+import msgspec
+
+from swarmesh.core.placement import HYSTERESIS, WEIGHTS, ChosenBy, HostCandidate, HostVerdict, Placement
+from swarmesh.core.scale_bounds import Bounds
+from swarmesh.core.scale_view import ActionView, ScaleDecision, ScaleState
+from swarmesh.wire.swarmscale import (
+    BoundsView,
+    PlacementExplained,
+    RustbeeWish,
+    ScaleActionView,
+    ScaleDecisionView,
+    ScaleView,
+    SiteView,
+)
+
+
+def bounds_view(bounds: Bounds, *, own: bool, wish: RustbeeWish | None) -> BoundsView:
+    """Bounds as they hold."""
+    return BoundsView(min=bounds.min_workers, max=bounds.max_workers, own=own, paused=bounds.paused, rustbee=wish)
+
+
+def scale_view(state: ScaleState, now_ms: int, *, own: bool, wish: RustbeeWish | None = None) -> ScaleView:
+    """One modelcell."""
+    stats, bounds = state.stats, state.bounds
+    return ScaleView(
+        modelcell=state.model,
+        bounds=bounds_view(bounds, own=own, wish=wish) if bounds is not None else None,
+        target=state.target,
+        rustbees=stats.serving,
+        starting=stats.starting,
+        slots=stats.slots,
+        slots_busy=stats.busy,
+        load=round(stats.load, 3),
+        waiting=stats.waiting,
+        wait_s=_s(stats.wait_ms),
+        latency_s=_s(stats.latency_ms),
+        idle_s=_s(stats.idle_ms),
+        blocked=state.blocked,
+        breaker_s=_s(state.breaker_ms),
+        breaker_reason=state.breaker_reason,
+        up_in_s=_s(state.up_in_ms),
+        down_in_s=_s(state.down_in_ms),
+        action=_action_view(state.action) if state.action is not None else None,
+        last=decision_view(state.last, now_ms) if state.last is not None else None,
+    )
+
+
+def decision_view(decision: ScaleDecision, now_ms: int) -> ScaleDecisionView:
+    """One decision."""
+    return ScaleDecisionView(
+        ago_s=_s(now_ms - decision.at_ms),
+        kind=decision.kind.value,
+        count=decision.count,
+        target=decision.target,
+        rule=decision.rule,
+        reason=decision.reason,
+        rustbees=decision.workers,
+    )
+
+
+def scale_words(state: ScaleState) -> str:
+    """In a sentence: what is done, else what keeps it from being done, else what was done last."""
+    if state.action is not None:
+        return state.action.words
+    if state.blocked:
+        return state.blocked
+    if state.bounds is None:
+        return f"{state.model} has no bounds: nothing is started or stopped by itself"
+    if state.last is not None:
+        return state.last.reason
+    return f"{state.model} has {state.stats.serving} rustbees and wants {state.target}: nothing to do"
+
+
+def placement_view(
+    model: str,
+    placement: Placement,
+    *,
+    live: bool,
+    candidates: Iterable[HostCandidate] = (),
+    failures: Mapping[str, str] | None = None,
+) -> PlacementExplained:
+    """A choice of a host, with what would have changed it."""
+    known = {candidate.host: candidate for candidate in candidates}
+    verdicts = sorted(placement.reasons, key=lambda verdict: (bool(verdict.veto), -verdict.score, verdict.host))
+    hosts = [_site_view(verdict, known.get(verdict.host)) for verdict in verdicts]
+    hosts += [SiteView(host=host, veto=why) for host, why in (failures or {}).items()]
+    return PlacementExplained(
+        modelcell=model,
+        live=live,
+        choice=placement.choice,
+        by=placement.by.value,
+        words=_placement_words(model, placement, hosts),
+        weights=dict(WEIGHTS),
+        hosts=tuple(hosts),
+        would_change=tuple(_would_change(placement, verdicts, hosts)),
+    )
+
+
+def _action_view(action: ActionView) -> ScaleActionView:
+    return ScaleActionView(
+        kind=action.kind.value,
+        phase=action.phase,
+        since_s=_s(action.since_ms),
+        host=action.host,
+        load_s=_s(action.load_ms) if action.load_ms else None,
+        words=action.words,
+    )
+
+
+def _site_view(verdict: HostVerdict, candidate: HostCandidate | None) -> SiteView:
+    view = SiteView(host=verdict.host, veto=verdict.veto, votes=dict(verdict.votes), score=round(verdict.score, 3))
+    if candidate is None:
+        return view
+    free_mib = sum(pool.free_mib for pool in candidate.pools)
+    return msgspec.structs.replace(
+        view, need_mib=candidate.need_mib, free_mib=free_mib, file_there=candidate.file_there
+    )
+
+
+def _placement_words(model: str, placement: Placement, hosts: list[SiteView]) -> str:
+    if placement.choice is None:
+        said = "; ".join(f"{site.host or 'everywhere'}: {site.veto}" for site in hosts) or "no host is connected"
+        return f"no host takes a rustbee of {model!r} now: {said}"
+    others = [site for site in hosts if not site.veto and site.host != placement.choice]
+    if not others:
+        return f"{placement.choice} is the only host that takes a rustbee of {model!r} now"
+    best = next(site for site in hosts if site.host == placement.choice)
+    scores, next_one = f"{best.host} with {best.score:.3f}", f"{others[0].host} with {others[0].score:.3f}"
+    match placement.by:
+        case ChosenBy.VOTES:
+            return f"{scores}; next is {next_one}"
+        case ChosenBy.SCRIPT:
+            return f"the policy script chose {scores}; next is {next_one}"
+        case ChosenBy.LAST:
+            return f"{scores} stays: {next_one} is no better than {HYSTERESIS:g} times that"
+        case _:
+            assert_never(placement.by)
+
+
+def _would_change(placement: Placement, verdicts: list[HostVerdict], hosts: list[SiteView]) -> Iterable[str]:
+    chosen = next((verdict for verdict in verdicts if verdict.host == placement.choice), None)
+    rival = next((verdict for verdict in verdicts if not verdict.veto and verdict.host != placement.choice), None)
+    if chosen is not None and rival is not None:
+        match placement.by:
+            case ChosenBy.VOTES:
+                gap = chosen.score - rival.score
+                yield f"{rival.host} needs {gap:.3f} more{_nearest_vote(chosen, rival, gap)}"
+            case ChosenBy.LAST:
+                gap = HYSTERESIS * chosen.score - rival.score
+                yield f"{rival.host} needs {gap:.3f} more{_nearest_vote(chosen, rival, gap)}"
+            case ChosenBy.SCRIPT:
+                yield "the policy script decides by its own numbers: 'swarmesh policy deactivate' leaves it to votes"
+            case _:
+                assert_never(placement.by)
+    for site in hosts:
+        if site.veto and site.need_mib > site.free_mib:
+            yield f"{site.host} needs {site.need_mib - site.free_mib} MiB more free"
+
+
+def _nearest_vote(chosen: HostVerdict, rival: HostVerdict, gap: float) -> str:
+    """The vote that could close the gap alone, if there is one."""
+    winning = dict(chosen.votes)
+    for name, vote in rival.votes:
+        needed = vote + gap / WEIGHTS[name]
+        if winning.get(name, 0.0) > vote and needed <= 1.0:
+            return f", such as {name} {needed:.2f} instead of {vote:.2f}"
+    return ""
+
+
+def _s(ms: int) -> float:
+    return round(ms / 1000, 3)
