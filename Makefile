@@ -36,13 +36,17 @@ tidy unit property contract simulation integration e2e: setup
 	$(BIN)/python -m pytest tests/$@ -q $(PYTEST_ARGS)
 
 # Long runs, each a target of its own; their last results stand in docs/.
-.PHONY: sim sim-seeds bench-relay bench-core bench-store bench-reliability bench-tunnel bench-hosts bench-routing
+.PHONY: sim sim-seeds sim-scaling bench-relay bench-core bench-store bench-reliability bench-tunnel bench-hosts bench-routing bench-engines-routing
 sim: setup
 	$(BIN)/python -m swarmesh.sim --workers 1000 --events 100000 --seed 1 --check
 
 # 1,000 seeds of each setting: crashes, partitions, pauses, full disks, queens that die.
 sim-seeds: setup
-	for setting in small batch chaos; do $(BIN)/python -m swarmesh.sim --setting $$setting --seeds 1-1000 --check --processes 2 || exit 1; done
+	for setting in small batch chaos scaled; do $(BIN)/python -m swarmesh.sim --setting $$setting --seeds 1-1000 --check --processes 2 || exit 1; done
+
+# The controller of Swarmscale under every trace, 1,000 seeds.
+sim-scaling: setup
+	$(BIN)/python -m swarmesh.sim.scaling --seeds 1000 --processes 2 --progress --write-docs docs/simulation.md
 
 # Everything that can be broken in a real swarm, broken often.
 bench-reliability: setup
@@ -61,6 +65,10 @@ bench-hosts: setup
 # Routers side by side on virtual time: six workloads, equal and unequal workers, three seeds.
 bench-routing: setup
 	$(BIN)/python -m bench.routing --processes 2 --write-docs
+
+# The same question to three real engines, one of them slowed to a quarter (needs root and Linux, for control groups).
+bench-engines-routing: setup
+	$(BIN)/python -m bench.engines_routing --write-docs
 
 bench-core: setup
 	$(BIN)/python -m bench.core

@@ -19,7 +19,7 @@ from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, Work
 from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import Task
 
-SIZES = (4, 200, 1_000, 5_000)
+SIZES = (1, 8, 200, 5_000)
 SLOTS = 4
 ROUNDS = 5
 """The best of so many is shown: the others tell of the machine's other work. Processor time, not wall time."""
@@ -40,6 +40,7 @@ class Costs(NamedTuple):
     Attributes:
         waggle: A report of a worker.
         choice: A decision while half of the slots are free.
+        short: A task with a prompt of less than a block submitted and ended, so.
         turn: A task submitted and ended, so.
         full: The same while all slots are taken and tasks wait.
         urgent: A task of high priority that looks for somebody to give way, and finds nobody.
@@ -48,6 +49,7 @@ class Costs(NamedTuple):
 
     waggle: float
     choice: float
+    short: float
     turn: float
     full: float
     urgent: float
@@ -69,6 +71,12 @@ class Bench:
             self.waggle(number)
         self._learn(workers)
 
+    def short_event(self) -> TaskSubmitted:
+        """The next task, of which nobody can have read anything."""
+        self.made += 1
+        key = KeyId(f"key-{self.made % 64}")
+        return TaskSubmitted(TaskId(f"task-{self.made}"), MODEL, Priority.MEDIUM, key, 100, 128)
+
     def event(self, priority: Priority = Priority.MEDIUM) -> TaskSubmitted:
         """The next task."""
         self.made += 1
@@ -78,9 +86,9 @@ class Bench:
         key = KeyId(f"key-{self.made % 64}")
         return TaskSubmitted(TaskId(f"task-{self.made}"), MODEL, priority, key, PROMPT_CHARS, 128, prefix=prefix)
 
-    def submit(self) -> None:
+    def submit(self, event: TaskSubmitted | None = None) -> None:
         """A new task, started or queued."""
-        self._tell(self.event())
+        self._tell(event if event is not None else self.event())
 
     def end(self) -> None:
         """The stream that has run longest ends."""
@@ -109,6 +117,7 @@ class Bench:
         for number, worker in enumerate(self.swarm.fleet):
             # A little off the round numbers, as what is learned would be.
             worker.pace.work = 5_000.0 + number % 7
+            worker.pace.is_stale = True
             worker.pace.time_s = worker.pace.work / (50.0 * SPEEDS[number % len(SPEEDS)] * (1 + number % 11 / 100))
             self.swarm.fleet.note(worker)
         for _ in range(workers * 2):
@@ -138,20 +147,27 @@ def turn(bench: Bench) -> None:
     bench.end()
 
 
+def short_turn(bench: Bench) -> None:
+    """The same with a short prompt."""
+    bench.submit(bench.short_event())
+    bench.end()
+
+
 def measure(workers: int) -> Costs:
     """Everything at one size."""
-    count = max(400, 20_000 // workers)
+    count = max(400, min(4_000, 20_000 // workers))
     half = Bench(workers)
     waggle_us = best_us(count * 4, half.waggle)
     choice_us = best_us(count, lambda _: half.choose())
     turn_us = best_us(count, lambda _: turn(half))
+    short_us = best_us(count, lambda _: short_turn(half))
     full = Bench(workers)
     for _ in range(workers * SLOTS - workers * 2 + WAITING):
         full.submit()
     full_us = best_us(count, lambda _: turn(full))
     urgent = [full.event(Priority.HIGH) for _ in range(count * ROUNDS)]
     urgent_us = best_us(count, lambda number: full.swarm.dispatcher.refusal(urgent[number], full.now_ms))
-    return Costs(waggle_us, choice_us, turn_us, full_us, urgent_us, best_us(20, lambda _: full.tick()))
+    return Costs(waggle_us, choice_us, short_us, turn_us, full_us, urgent_us, best_us(20, lambda _: full.tick()))
 
 
 def missed(workers: int, costs: Costs) -> list[str]:
@@ -167,7 +183,7 @@ def missed(workers: int, costs: Costs) -> list[str]:
 
 def main() -> None:
     print(f"µs of processor time, best of {ROUNDS}; all workers own one model, {SLOTS} slots each")
-    print("choice: half of the slots free; turn: a task comes and one ends; full: all slots taken, tasks wait")
+    print("choice: half of the slots free; turn: a task comes and one ends (short: a short one); full: all slots taken")
     print(f"{'workers':>8}" + "".join(f"{name:>10}" for name in Costs._fields))
     wrong = []
     for workers in SIZES:

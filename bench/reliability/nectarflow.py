@@ -135,6 +135,8 @@ def _take(sight: Sight, event: Event) -> bool:
             sight.end()
         case "error":
             sight.end(data["error"]["code"])
+        case "progress":
+            """It waits for a rustbee that is being started."""
         case other:
             sight.odd.append(f"an event called {other!r}")
     return False
