@@ -54,6 +54,17 @@ def test_a_trace_at_a_load_and_at_its_own_pace(capsys: pytest.CaptureFixture[str
     assert json.loads(slow)["cached_share"] > 0
 
 
+def test_a_trace_in_azures_columns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    rows = [f"2023-11-16 18:{minute}:46.6805900,{400 + minute},20" for minute in range(15, 24)]
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]) + "\n")
+    code, out, _ = typed(capsys, "--trace", str(path), "--load", "0", "--policy", "peer:least-in-flight", "--json")
+    said = json.loads(out)
+    assert code == 0
+    assert (said["requests"], said["failed"], said["policy"]) == (9, {}, "peer:least-in-flight")
+    assert 480 <= said["virtual_s"] < 500, "at its own pace"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -12,20 +12,26 @@ from swarmesh.core import candidates, model_book, preemption, refusals, roster, 
 from swarmesh.core.commands import FailTask
 from swarmesh.core.dispatch import Dispatcher
 from swarmesh.core.errors import RustbeeLostError
+from swarmesh.core.events import ModelScaled
 from swarmesh.core.eviction import Evictions
 from swarmesh.core.fairness import Turns
 from swarmesh.core.hosts import Hosts
-from swarmesh.core.ids import Blame
+from swarmesh.core.ids import Blame, ModelName
 from swarmesh.core.memory import MemoryBooks
 from swarmesh.core.memory_pool import Pool
 from swarmesh.core.poison import PoisonBooks
 from swarmesh.core.queue import BroodQueue
 from swarmesh.core.roster import Roster
+from swarmesh.core.scale_bounds import Bounds
+from swarmesh.core.scaling import Scaler
+from swarmesh.sim import world
+from swarmesh.sim.bounds_watch import BoundsWatch
 from swarmesh.sim.disk import Row, VirtualDisk
 from swarmesh.sim.execution import Execution
 from swarmesh.sim.machine import Machine
 from swarmesh.sim.queen import VirtualQueen
 from swarmesh.sim.runner import Runner
+from swarmesh.sim.scaled_places import ScaledPlaces
 from swarmesh.sim.seeds import Broken, run_seed
 from swarmesh.sim.world import VirtualWorld
 
@@ -259,6 +265,36 @@ def serves_who_came_first(patch: Patch) -> None:
     replaced(patch, Turns, "_in_turn", in_turn)
 
 
+def starts_more_than_it_may(patch: Patch) -> None:
+    def scaled(original: Any, scaler: Scaler, event: ModelScaled, now_ms: int, out: Any) -> None:
+        more = Bounds(event.bounds.max_workers + 1, event.bounds.max_workers + 1) if event.bounds else None
+        original(scaler, ModelScaled(event.model, more), now_ms, out)
+
+    replaced(patch, Scaler, "scaled", scaled)
+
+
+def scales_what_nobody_asked_for(patch: Patch) -> None:
+    def known(original: Any, places: ScaledPlaces) -> Any:
+        yield from original(places)
+        yield ModelScaled(places.model(0), Bounds(0, 4))
+
+    def follow(original: Any, watch: BoundsWatch, event: Any) -> None:
+        original(watch, event)
+        watch._bounds.pop(ModelName("model-0"), None)
+
+    replaced(patch, ScaledPlaces, "_known", known)
+    replaced(patch, BoundsWatch, "follow", follow)
+
+
+def forgets_the_bounds_with_the_queen(patch: Patch) -> None:
+    def crown(original: Any, places: ScaledPlaces, queen: VirtualQueen) -> None:
+        if queen.epoch == 1:
+            original(places, queen)
+
+    replaced(patch, ScaledPlaces, "crown", crown)
+    patch.setattr(world, "CALM_MS_MAX", 900_000)
+
+
 @pytest.mark.parametrize(
     ("mutate", "setting", "words"),
     [
@@ -270,7 +306,7 @@ def serves_who_came_first(patch: Patch) -> None:
         (forgets_a_task_that_moves, "small", "is open by history: True"),
         (never_tires_of_moving, "chaos", "more than 3 times"),
         (uses_silent_workers, "small", "goes to a silent worker"),
-        (lets_suspects_meet, "small", "runs 2 suspects"),
+        (lets_suspects_meet, "small", "suspects: "),
         (buries_whole_fleets, "chaos", "declared dead within"),
         (buries_during_the_amnesty, "chaos", "during the amnesty"),
         (believes_its_own_sleep, "chaos", "which had no trouble|declared dead within"),
@@ -295,6 +331,10 @@ def serves_who_came_first(patch: Patch) -> None:
         (lets_the_first_key_go_on, "batch", "which has had"),
         (never_asks_what_it_cost, "batch", "which has had"),
         (serves_who_came_first, "small", "which has had"),
+        (promises_memory_twice, "scaled", "MiB promised"),
+        (starts_more_than_it_may, "scaled", "may be"),
+        (scales_what_nobody_asked_for, "scaled", "0 may be"),
+        (forgets_the_bounds_with_the_queen, "scaled", "tasks never ended"),
     ],
 )
 def test_a_broken_promise_is_noticed(

@@ -70,7 +70,7 @@ def _fail(_world: VirtualWorld) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--seeds", "1-3"], "--seeds needs a --setting: small, batch, chaos, unsynced"),
+        (["--seeds", "1-3"], "--seeds needs a --setting: small, batch, chaos, scaled, unsynced"),
         (["--setting", "small", "--seeds", "3-1"], "invalid _seeds value: '3-1'"),
         (["--setting", "huge"], "invalid choice: 'huge'"),
     ],

@@ -70,8 +70,9 @@ class Faults:
     def _strike(self) -> None:
         if self._world.calm:
             return
-        machine = self._rng.choice(self._world.standing)
-        if machine.condition in (Condition.READY, Condition.LOADING) and not machine.cut_off:
+        standing = self._world.standing
+        machine = self._rng.choice(standing) if standing else None
+        if machine is not None and machine.condition in (Condition.READY, Condition.LOADING) and not machine.cut_off:
             kind = self._rng.choices(self._kinds, self._weights)[0]
             self._world.record.faults[kind.__name__] += 1
             kind(machine)
@@ -188,4 +189,4 @@ class Faults:
         return lambda: self._world.tell(event)
 
     def _gap_ms(self) -> float:
-        return self._rng.expovariate(len(self._world.standing) / self._world.setting.fault_every_ms)
+        return self._rng.expovariate(max(1, len(self._world.standing)) / self._world.setting.fault_every_ms)

@@ -9,6 +9,7 @@ from swarmesh.core.events import (
     Event,
     HostDrainRequested,
     HostProbed,
+    SitesFound,
     SpawnFailed,
     SpawnRequested,
     WorkerGone,
@@ -31,7 +32,7 @@ class HostWatch:
         self._swarm = swarm
         self._probes: dict[HostName, HostProbed] = {}
         self._promises: dict[WorkerId, Promise] = {}
-        self._asked: SpawnRequested | None = None
+        self._asked: dict[WorkerId, Promise] = {}
 
     def follow(self, event: Event) -> None:
         """Take in what a fact says about memory."""
@@ -39,7 +40,9 @@ class HostWatch:
             case HostProbed():
                 self._probes[event.host] = event
             case SpawnRequested():
-                self._asked = event
+                self._asked = {event.worker_id: (event.host, event.need_mib, frozenset(event.gpus))}
+            case SitesFound():
+                self._asked = {site.worker_id: (site.host, site.need_mib, frozenset(site.gpus)) for site in event.sites}
             case WorkerRegistered() if event.need_mib:
                 # Somebody knows what it was promised; whoever promised it herself knows better.
                 self._promises.setdefault(event.worker_id, (event.host, event.need_mib, frozenset(event.gpus)))
@@ -54,15 +57,16 @@ class HostWatch:
         Raises:
             InvariantBrokenError: It is not.
         """
-        asked, gpus = self._asked, frozenset(command.gpus)
-        demand(asked is not None and asked.worker_id == command.worker_id, "{} was not asked for: {}", command, asked)
+        asked, gpus = self._asked.get(command.worker_id), frozenset(command.gpus)
+        demand(asked is not None, "{} was not asked for: {}", command, self._asked)
         if asked is None:
             return
-        demand(gpus <= set(asked.gpus) and bool(gpus) == bool(asked.gpus), "{} was not asked for: {}", command, asked)
-        self._promises[command.worker_id] = (asked.host, asked.need_mib, gpus)
+        where, need_mib, wished = asked
+        demand(gpus <= wished and bool(gpus) == bool(wished), "{} was not asked for: {}", command, asked)
+        self._promises[command.worker_id] = (where, need_mib, gpus)
         # Of several GPUs it is not said how much is on which; who holds nothing elsewhere must fit on them together.
-        usable = self._usable_mib(asked.host, gpus)
-        total = sum(mib for host, mib, on in self._promises.values() if host == asked.host and _within(on, gpus))
+        usable = self._usable_mib(where, gpus)
+        total = sum(mib for host, mib, on in self._promises.values() if host == where and _within(on, gpus))
         demand(total <= usable, "{}: {} MiB usable and {} MiB promised", command, usable, total)
 
     def drained(self, event: HostDrainRequested, commands: list[Command]) -> None:

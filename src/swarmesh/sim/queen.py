@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -15,8 +15,10 @@ from swarmesh.core.commands import (
     ForgetWorker,
     PreemptStream,
     RaiseAlarm,
+    RecordLoadTime,
     RecordTask,
     RefuseSpawn,
+    SeekSites,
     SpawnWorker,
     StartStream,
     StopWorker,
@@ -27,13 +29,13 @@ from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import TaskStatus
 from swarmesh.sim.checkers import demand
-from swarmesh.sim.client import Client, Spokesmen
-from swarmesh.sim.clock import Action, Clock
-from swarmesh.sim.crowd import Crowd
-from swarmesh.sim.disk import FLUSH_MS, Row, VirtualDisk
+from swarmesh.sim.client import Client
+from swarmesh.sim.clock import Action
+from swarmesh.sim.disk import FLUSH_MS, Row
 from swarmesh.sim.execution import Stream
 from swarmesh.sim.links import VirtualLinks
 from swarmesh.sim.machine import Machine
+from swarmesh.sim.realm import Realm
 from swarmesh.sim.runner import Runner
 from swarmesh.sim.watch import Watch
 from swarmesh.sim.workload import Request
@@ -42,45 +44,6 @@ AMNESTY_MS: Final = 60_000
 FULL_CHECK_EVERY: Final = 1_000
 """Events between two looks at the whole state; what one event touched is looked at every time."""
 DISK_FULL: Final = "storage_full"
-
-
-class World(Protocol):
-    """What the queen can do to the world around her."""
-
-    clock: Clock
-    disk: VirtualDisk
-    spokesmen: Spokesmen
-    crowd: Crowd
-
-    def told(self, event: Event, commands: list[Command]) -> None:
-        """The core has decided."""
-
-    def started(self, stream: Stream, queue_ms: int) -> None:
-        """The core has given a task a slot."""
-
-    def send(self, queen: VirtualQueen, stream: Stream, shown: bytes, *, rejoins: bool) -> None:
-        """A request leaves for a worker."""
-
-    def drop(self, stream: Stream) -> None:
-        """A connection is closed by the queen."""
-
-    def close_later(self, queen: VirtualQueen, stream: Stream, code: str, blame: Blame) -> None:
-        """Let the queen find a connection closed, a moment later."""
-
-    def start_worker(self, worker_id: WorkerId, gpus: tuple[int, ...]) -> None:
-        """Start a process; the memory that it has on these GPUs, or on none, is promised."""
-
-    def refuse_worker(self, worker_id: WorkerId) -> None:
-        """There is no memory for it."""
-
-    def stop_worker(self, worker_id: WorkerId) -> None:
-        """End a process."""
-
-    def strike_worker(self, worker_id: WorkerId) -> None:
-        """The worker is forgotten."""
-
-    def alarm(self, queen: VirtualQueen, alarm: RaiseAlarm) -> None:
-        """People are told."""
 
 
 class VirtualQueen:
@@ -93,7 +56,7 @@ class VirtualQueen:
         woke_ms: When she last began to run.
     """
 
-    def __init__(self, world: World, epoch: int, *, check: bool) -> None:
+    def __init__(self, world: Realm, epoch: int, *, check: bool) -> None:
         self.clock = world.clock
         self.epoch = epoch
         self.alive = True
@@ -319,18 +282,25 @@ class VirtualQueen:
             case _:
                 self._affect(command)
 
-    def _affect(self, command: SpawnWorker | RefuseSpawn | StopWorker | ForgetWorker | RaiseAlarm) -> None:
+    def _affect(
+        self,
+        command: SpawnWorker | SeekSites | RecordLoadTime | RefuseSpawn | StopWorker | ForgetWorker | RaiseAlarm,
+    ) -> None:
         match command:
             case SpawnWorker():
-                self._world.start_worker(command.worker_id, command.gpus)
+                self._world.places.start_worker(command.worker_id, command.gpus)
             case StopWorker():
-                self._world.stop_worker(command.worker_id)
+                self._world.places.stop_worker(command.worker_id)
             case ForgetWorker():
-                self._world.strike_worker(command.worker_id)
+                self._world.places.strike_worker(command.worker_id)
             case RaiseAlarm():
                 self._world.alarm(self, command)
             case RefuseSpawn():
-                self._world.refuse_worker(command.worker_id)
+                self._world.places.refuse_worker(command.worker_id)
+            case SeekSites():
+                self._world.places.seek_sites(self, command)
+            case RecordLoadTime():
+                self._world.places.learned(command)
             case _:
                 assert_never(command)
 

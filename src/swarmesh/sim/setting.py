@@ -8,6 +8,7 @@ import msgspec
 
 from swarmesh.core.events import KeyLimited
 from swarmesh.core.ids import KeyId, Priority
+from swarmesh.core.scale_bounds import Bounds
 from swarmesh.core.swarm import Swarm
 
 _SHARES: Final = {Priority.HIGH: 0.2, Priority.MEDIUM: 0.6, Priority.LOW: 0.2}
@@ -57,6 +58,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         queen_faults: Kinds of `swarmesh.sim.queen_faults` by weight.
         queen_fault_every_ms: Mean time between two of them; 0 for never.
         key_limits: What some keys may have at once and in a minute.
+        bounds: For models, by number, of which the queen decides how many machines there are.
         disk_lies: Acknowledged writes may vanish in a power failure, and tasks with them.
     """
 
@@ -75,6 +77,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     queen_faults: dict[str, int] = msgspec.field(default_factory=_QUEEN_FAULTS.copy)
     queen_fault_every_ms: int = 0
     key_limits: tuple[KeyLimited, ...] = ()
+    bounds: dict[int, Bounds] = msgspec.field(default_factory=dict)
     disk_lies: bool = False
 
     def limit_keys(self, swarm: Swarm, now_ms: int) -> None:
@@ -121,6 +124,17 @@ SETTINGS: Final[dict[str, Setting]] = {
         machine_faults={**_MACHINE_FAULTS, "segfault": 2},
         queen_fault_every_ms=60_000,
         key_limits=_KEY_LIMITS,
+    ),
+    "scaled": Setting(
+        workers=8,
+        models=4,
+        events=2_500,
+        load_ratio=0.5,
+        machines_per_host=2,
+        durable_share=0.5,
+        fault_every_ms=200_000,
+        queen_fault_every_ms=120_000,
+        bounds={1: Bounds(0, 4), 2: Bounds(1, 3), 3: Bounds(0, 2)},
     ),
     "unsynced": Setting(
         workers=6,

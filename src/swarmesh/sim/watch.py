@@ -37,6 +37,7 @@ from swarmesh.core.preemption import PREEMPTED_MS_MAX, PREEMPTIONS_MAX
 from swarmesh.core.refusals import MOVES_MAX
 from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import Task, TaskStatus
+from swarmesh.sim.bounds_watch import BoundsWatch
 from swarmesh.sim.checkers import (
     SERVING,
     WAITING,
@@ -96,6 +97,7 @@ class Watch:
         self._swarm = swarm
         self._keys: set[KeyId] = set()
         self._hosts = HostWatch(swarm)
+        self._bounds = BoundsWatch(swarm)
         self._fair = FairWatch(swarm)
         self._ready: set[WorkerId] = set()
         self._reports: Counter[WorkerId] = Counter()
@@ -118,6 +120,7 @@ class Watch:
         touched = [*self._worker_of(event), *_named(event, commands, "worker_id")]
         self._follow_event(event)
         self._hosts.follow(event)
+        self._bounds.follow(event)
         self._deaths.after(event)
         for command in commands:
             self._follow_command(command)
@@ -250,6 +253,7 @@ class Watch:
             case SpawnWorker():
                 demand(command.worker_id in fleet, "{} starts a worker nobody knows", command)
                 self._hosts.promised(command)
+                self._bounds.ordered(command)
             case StopWorker():
                 worker = fleet.get(command.worker_id)
                 demand(worker is not None and worker.stop_at_ms > 0, "{} stops {}", command, worker)

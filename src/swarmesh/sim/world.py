@@ -11,13 +11,12 @@ from swarmesh.core.commands import Command, RaiseAlarm
 from swarmesh.core.events import (
     Event,
     SpawnFailed,
-    SpawnRequested,
     Ticked,
     WorkerGone,
     WorkerRegistered,
     WorkerWaggled,
 )
-from swarmesh.core.ids import Blame, ModelName, TaskId, WorkerId
+from swarmesh.core.ids import Blame, TaskId, WorkerId
 from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.sim.checkers import InvariantBrokenError, demand
 from swarmesh.sim.client import Spokesmen
@@ -28,29 +27,22 @@ from swarmesh.sim.disk import VirtualDisk
 from swarmesh.sim.execution import Stream
 from swarmesh.sim.faults import Faults
 from swarmesh.sim.hosts import VirtualHosts
-from swarmesh.sim.machine import NEED_MIB, Machine, draw_machine
+from swarmesh.sim.machine import Machine
 from swarmesh.sim.queen import VirtualQueen
 from swarmesh.sim.queen_faults import QueenFaults
 from swarmesh.sim.result import Record, Result
+from swarmesh.sim.scaled_places import places_of
 from swarmesh.sim.scenario import Scenario
 from swarmesh.sim.surroundings import Condition
-from swarmesh.sim.workload import Workload, mean_request
+from swarmesh.sim.workload import Workload
 
 TICK_MS: Final = 1_000
 NETWORK_MS: Final = (1, 5)
 CLOSING_MS: Final = (0, 50)
 """Until the queen notices a closed connection."""
-STARTING_MS: Final = (300, 1_500)
-ENDING_MS: Final = (50, 2_000)
-REPLACING_MS: Final = (1_000, 30_000)
-LATE_ANSWER_SHARE: Final = 0.2
-"""Agents that a new queen does not reach at once."""
-LATE_ANSWER_MS: Final = (100, 20_000)
 GHOSTS: Final = 5
 """Requests of a dead queen that reach their workers only after the next one has come."""
 GHOSTLY_MS: Final = (0, 5_000)
-START_FAILS_SHARE: Final = 0.05
-STOP_LOST_SHARE: Final = 0.1
 TROUBLE_MS: Final = 400_000
 """A worker that had trouble within this time may be declared dead for its silence."""
 CALM_MS_MAX: Final = 4 * 3_600_000
@@ -62,7 +54,7 @@ class VirtualWorld:
 
     Attributes:
         queen: Who reigns; nobody between a crash and a restart.
-        standing: One machine per place, the present one; those that ended for good are replaced.
+        places: Where machines stand, and who replaces them.
         crowd: The clients.
         sent: The last requests to workers.
         calm: No new requests and no new trouble any more.
@@ -82,13 +74,10 @@ class VirtualWorld:
         self.queen: VirtualQueen | None = VirtualQueen(self, 1, check=check)
         self.setting.limit_keys(self.queen.swarm, 0)
         self._scenario = scenario
-        self._machines: dict[WorkerId, Machine] = {}
-        self._place: dict[WorkerId, int] = {}
         self._on_its_way: list[tuple[Machine, Action]] = []
         self._troubled_ms: dict[WorkerId, int] = {}
         self._rng = Random(f"{scenario.seed}/world")
-        self._made = 0
-        self.standing = [self._draw(place) for place in range(scenario.workers)]
+        self.places = places_of(self, scenario, self._rng)
         self._faults = Faults(self, Random(f"{scenario.seed}/faults")) if scenario.faults else None
         self._queen_faults = QueenFaults(self, Random(f"{scenario.seed}/queen")) if scenario.faults else None
         self.crowd = Crowd(self, self._make_workload(), Random(f"{scenario.seed}/crowd"))
@@ -107,64 +96,44 @@ class VirtualWorld:
             raise
         return self.record.result(self._scenario.seed, self._scenario.workers, self.clock.now_ms)
 
+    @property
+    def standing(self) -> list[Machine]:
+        """The machines that are there, or will be."""
+        return self.places.standing
+
     # What the queen can do.
 
     def started(self, stream: Stream, queue_ms: int) -> None:
-        """See `swarmesh.sim.queen.World`."""
+        """See `swarmesh.sim.realm.Realm`."""
         self.record.started(stream, queue_ms)
 
     def told(self, event: Event, commands: list[Command]) -> None:
-        """See `swarmesh.sim.queen.World`."""
+        """See `swarmesh.sim.realm.Realm`."""
         queue = self.queen.swarm.dispatcher.queue if self.queen else ()
         self.record.told(event, commands, self.clock.now_ms, len(queue))
         if self._faults is not None:
             self._faults.witness(event)
 
     def send(self, queen: VirtualQueen, stream: Stream, shown: bytes, *, rejoins: bool) -> None:
-        """See `swarmesh.sim.queen.World`."""
+        """See `swarmesh.sim.realm.Realm`."""
         self.sent.append((stream, shown))
         arrive = partial(self._arrive_at_machine, queen, stream, shown, rejoins=rejoins)
         self.clock.after(self._rng.randint(*NETWORK_MS), arrive)
 
     def drop(self, stream: Stream) -> None:
-        """See `swarmesh.sim.queen.World`."""
-        self._machines[stream.worker_id].drop(stream)
+        """See `swarmesh.sim.realm.Realm`."""
+        self.places.machines[stream.worker_id].drop(stream)
 
     def close_later(self, queen: VirtualQueen, stream: Stream, code: str, blame: Blame) -> None:
-        """See `swarmesh.sim.queen.World`."""
+        """See `swarmesh.sim.realm.Realm`."""
         broke = partial(queen.broke, stream, code, blame)
         self.clock.after(self._rng.randint(*CLOSING_MS), lambda: queen.soon(broke))
 
-    def start_worker(self, worker_id: WorkerId, gpus: tuple[int, ...]) -> None:
-        """See `swarmesh.sim.queen.World`."""
-        self.hosts.promised(worker_id, gpus)
-        fails = self._scenario.faults and self._rng.random() < START_FAILS_SHARE
-        self.clock.after(self._rng.randint(*STARTING_MS), partial(self._start, worker_id, fails=fails))
-
-    def refuse_worker(self, worker_id: WorkerId) -> None:
-        """See `swarmesh.sim.queen.World`: somebody asks again later, for another kind of memory."""
-        if worker_id in self._place:
-            self.clock.after(self._rng.randint(*REPLACING_MS), partial(self._spawn, self._place[worker_id]))
-
-    def stop_worker(self, worker_id: WorkerId) -> None:
-        """See `swarmesh.sim.queen.World`."""
-        if self._machines[worker_id].cut_off or (self._scenario.faults and self._rng.random() < STOP_LOST_SHARE):
-            return
-        self._machines[worker_id].end()
-        self.clock.after(self._rng.randint(*ENDING_MS), partial(self.tell, WorkerGone(worker_id, "stopped")))
-
-    def strike_worker(self, worker_id: WorkerId) -> None:
-        """See `swarmesh.sim.queen.World`: its place gets another machine."""
-        place = self._place.pop(worker_id, None)
-        if place is not None:
-            self.standing[place] = self._draw(place)
-            self.clock.after(self._rng.randint(*REPLACING_MS), partial(self._spawn, place))
-
     def alarm(self, queen: VirtualQueen, alarm: RaiseAlarm) -> None:
-        """See `swarmesh.sim.queen.World`."""
+        """See `swarmesh.sim.realm.Realm`."""
         if alarm.code in BY_SILENCE and queen.alive:
             since_ms = self.clock.now_ms - self._troubled_ms.get(alarm.worker_id, -TROUBLE_MS)
-            machine = self._machines[alarm.worker_id]
+            machine = self.places.machines[alarm.worker_id]
             well = machine.condition is Condition.READY and since_ms >= TROUBLE_MS
             demand(not well, "{}, which had no trouble for {} ms", alarm, since_ms)
 
@@ -176,7 +145,7 @@ class VirtualWorld:
         if isinstance(event, WorkerRegistered):
             event = self.hosts.known(event)
         if isinstance(event, WorkerGone | SpawnFailed) and (queen is None or event.worker_id not in queen.swarm.fleet):
-            self.strike_worker(event.worker_id)  # A queen who never knew it cannot order another one.
+            self.places.strike_worker(event.worker_id)  # A queen who never knew it cannot order another one.
         elif queen is not None:
             queen.post(event)
 
@@ -254,7 +223,7 @@ class VirtualWorld:
         for machine in self.standing:
             machine.lose_queen()
         for stream, shown in list(self.sent)[-GHOSTS:]:
-            haunt = partial(self._machines[stream.worker_id].haunt, stream, shown)
+            haunt = partial(self.places.machines[stream.worker_id].haunt, stream, shown)
             self.clock.after(down_ms + self._rng.randint(*GHOSTLY_MS), haunt)
         self.spokesmen.dismiss_all()
         if self._faults is not None:
@@ -273,8 +242,7 @@ class VirtualWorld:
     # inside
 
     def _live(self) -> None:
-        for place in range(self._scenario.workers):
-            self._spawn(place)
+        self.places.fill()
         self._tick()
         self.crowd.arrive()
         if self._faults is not None:
@@ -312,8 +280,8 @@ class VirtualWorld:
             self.record.check_ends()
 
     def _make_workload(self) -> Workload:
-        capacity_per_ms = sum(machine.slots / machine.service_ms(*mean_request()) for machine in self.standing)
-        models = [self._model(number) for number in range(self._scenario.models)]
+        capacity_per_ms = self.places.capacity_per_ms()
+        models = [self.places.model(number) for number in range(self._scenario.models)]
         rng, load = Random(f"{self._scenario.seed}/workload"), self._scenario.load_ratio
         return Workload(rng, models, capacity_per_ms * load, self.setting, faults=self._scenario.faults)
 
@@ -326,25 +294,14 @@ class VirtualWorld:
         self._epoch += 1
         self.record.lives += 1
         self.queen = queen = VirtualQueen(self, self._epoch, check=self.check)
-        for host in dict.fromkeys(machine.host for machine in self.standing):
-            self.hosts.probe(host)
-        for machine in list(self.standing):
-            self._adopt(machine)
+        self.places.crown(queen)
+        self.places.adopt()
         self.setting.limit_keys(queen.swarm, self.clock.now_ms)
         queen.take_up()
         self.crowd.come_back()
 
-    def _adopt(self, machine: Machine) -> None:
-        if machine.condition is Condition.OFF:
-            if machine.ended:  # Any other is about to start.
-                self.strike_worker(machine.worker_id)
-        elif self._rng.random() < LATE_ANSWER_SHARE:
-            self.clock.after(self._rng.randint(*LATE_ANSWER_MS), machine.register)
-        else:
-            machine.register()
-
     def _arrive_at_machine(self, queen: VirtualQueen, stream: Stream, shown: bytes, *, rejoins: bool) -> None:
-        machine = self._machines[stream.worker_id]
+        machine = self.places.machines[stream.worker_id]
         if machine.silent:
             stream.deaf_ms = self.clock.now_ms
             queen.links.expect(machine)
@@ -355,36 +312,6 @@ class VirtualWorld:
             self.cut(stream, "context_too_long", Blame.TASK)
         elif not (rejoins and machine.attach(stream, len(shown))):
             machine.execute(stream, shown)
-
-    def _model(self, number: int) -> ModelName:
-        return ModelName(f"model-{number % self._scenario.models}")
-
-    def _draw(self, place: int) -> Machine:
-        self._made += 1
-        worker_id = WorkerId(f"rustbee-{self._made}")
-        host = self.hosts.of_place(place)
-        machine = draw_machine(self._rng, self, worker_id, self._model(place), host, self.setting.slots)
-        self._machines[worker_id] = machine
-        self._place[worker_id] = place
-        return machine
-
-    def _spawn(self, place: int) -> None:
-        machine = self.standing[place]
-        if self.queen is None or self.queen.paused or not self.hosts.takes_workers(machine.host):
-            self.clock.after(TICK_MS, partial(self._spawn, place))
-            return
-        self.hosts.probe(machine.host)
-        wish = self.hosts.wish(machine)
-        self.tell(SpawnRequested(machine.worker_id, machine.model, "cpu", machine.host, machine.slots, NEED_MIB, wish))
-
-    def _start(self, worker_id: WorkerId, *, fails: bool) -> None:
-        machine = self._machines[worker_id]
-        if fails or self.hosts.is_lost(machine.host):
-            self.tell(SpawnFailed(worker_id, "engine_start_failed", "exit status 1"))
-            self.strike_worker(worker_id)
-        else:
-            machine.boot()
-            self.hosts.check(machine.host)
 
 
 def simulate(scenario: Scenario, *, check: bool = True) -> Result:

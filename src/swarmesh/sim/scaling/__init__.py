@@ -1,0 +1,1 @@
+"""Swarmscale on virtual time: the core's own controller among hosts whose memory, loads and failures are drawn."""
