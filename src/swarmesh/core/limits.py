@@ -44,6 +44,7 @@ class KeyBook:
         left_parts: Tokens it may use now, in parts of which a token has `MINUTE_MS`, so that nothing is rounded; below
             0 after a task that used more than was foreseen.
         run_ms: Mean time from a start to an end.
+        is_limited: Whether it has any limit.
     """
 
     concurrency: int = 0
@@ -54,11 +55,7 @@ class KeyBook:
     left_parts: int = 0
     filled_at_ms: int = 0
     run_ms: float = RUN_MS_DEFAULT
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether it has any limit."""
-        return self.concurrency > 0 or self.tokens_per_minute > 0
+    is_limited: bool = False
 
     @property
     def left(self) -> float:
@@ -109,6 +106,7 @@ class Limits:
             book.tokens_per_minute = event.tokens_per_minute
             book.left_parts, book.filled_at_ms = event.tokens_per_minute * MINUTE_MS, now_ms
         book.concurrency = event.concurrency
+        book.is_limited = event.concurrency > 0 or event.tokens_per_minute > 0
         self.on_change(event.key_id)
 
     def refusal(self, task: Task, now_ms: int) -> SwarmeshError | None:
@@ -144,7 +142,8 @@ class Limits:
         self._started_ms[task.task_id] = now_ms
         book = self._book(task.key_id)
         book.running += 1
-        self._take(book, task, now_ms)
+        if book.is_limited or task.task_id not in self._placed:
+            self._take(book, task, now_ms)
 
     def stopped(self, task: Task) -> None:
         """A task has lost its slot, and waits again."""
@@ -156,11 +155,10 @@ class Limits:
     def used(self, task: Task, event: StreamEnded, now_ms: int) -> None:
         """A task has come to its end, and this is what it took; call before `over`."""
         book = self._book(task.key_id)
-        run_ms = now_ms - self._started_ms.get(task.task_id, now_ms)
-        book.run_ms += (run_ms - book.run_ms) * RUN_MS_WEIGHT
+        book.run_ms += (now_ms - self._started_ms.get(task.task_id, now_ms) - book.run_ms) * RUN_MS_WEIGHT
         used = event.prompt_tokens + event.completion_tokens
         book.tokens += used
-        if used and task.task_id in self._paid:
+        if self._paid and used and task.task_id in self._paid:
             book.add(self._paid[task.task_id] - used)
 
     def over(self, task: Task) -> None:
@@ -168,7 +166,7 @@ class Limits:
         book = self._book(task.key_id)
         self._stop(book, task)
         paid = self._paid.pop(task.task_id, 0)
-        if not task.attempt:  # It never ran.
+        if paid and not task.attempt:  # It never ran.
             book.add(paid)
         self._give_back(book, task)
 

@@ -23,6 +23,9 @@ LINEAR_MAX: Final = 24
 """Up to so many workers are looked at one by one; more than that stand in order, which costs something per change."""
 HOLDERS_MAX: Final = 24
 """Of more, so many are looked at because they have read most of the prompt."""
+LESSONS_WINDOW_MS: Final = 100
+LESSONS_MAX: Final = 50
+"""Tasks that teach what things cost within one window: of thousands that end in a second the others say the same."""
 _ALL_READ: Final = (0, 1.0)
 """Nothing of a prompt is common to the workers."""
 
@@ -51,6 +54,7 @@ class ModelBook:
         self.free: dict[WorkerId, Worker] = {}
         self.reasons: dict[str | None, int] = {}
         self._vetoes: tuple[tuple[str, int], ...] | None = ()
+        self._lessons_ms = self._lessons = 0
         self.use(policy, 0)
 
     def use(self, policy: PolicyName, now_ms: int) -> None:
@@ -169,17 +173,19 @@ class ModelBook:
         if event.completion_tokens <= 0:
             pace.undone(len(worker.running))
             return False
+        work = event.completion_tokens + costs.prefill_weight * read_tokens
+        if now_ms - self._lessons_ms >= LESSONS_WINDOW_MS:
+            self._lessons_ms, self._lessons = now_ms, 0
+        self._lessons += 1
+        if self._lessons > LESSONS_MAX:
+            pace.done(work)
+            return False
         if event.first_token_ms > 0 and task.reads_at_once and read_tokens >= BLOCK_TOKENS:
             costs.read(read_tokens, event.first_token_ms / 1_000, pace.rated)
         costs.wrote(event.completion_tokens)
-        work, took_ms = event.completion_tokens + costs.prefill_weight * read_tokens, now_ms - task.started_at_ms
-        if took_ms > 0:
-            costs.ran(pace, max(1.0, (pace.crowd_ms - task.crowd_ms) / took_ms), 1_000 * work / took_ms)
-        if took_ms > _SLOW_MS_MIN and pace.is_measured:
-            promised_s = work * max(1, len(worker.running)) / pace.rated
-            if took_ms / 1_000 > SLOW_FACTOR * promised_s:
-                worker.trail.lower(SLOW, now_ms)
+        self._compare_with_promise(worker, task, work, now_ms)
         pace.done(work)
+        pace.is_stale = True
         return costs.compare((known.worker.pace for known in self.workers.values()), len(self.workers))
 
     def is_current(self, worker: Worker) -> bool:
@@ -191,6 +197,15 @@ class ModelBook:
         if (self.free.get(worker.worker_id) is worker) is not is_free:
             return False
         return all(candidates.holds(worker) is is_free for candidates in self._orders.values())
+
+    def _compare_with_promise(self, worker: Worker, task: Task, work: float, now_ms: int) -> None:
+        pace, took_ms = worker.pace, now_ms - task.started_at_ms
+        if took_ms > 0:
+            self.costs.ran(pace, max(1.0, (pace.crowd_ms - task.crowd_ms) / took_ms), 1_000 * work / took_ms)
+        if took_ms > _SLOW_MS_MIN and pace.is_measured:
+            promised_s = work * max(1, len(worker.running)) / pace.rated
+            if took_ms / 1_000 > SLOW_FACTOR * promised_s:
+                worker.trail.lower(SLOW, now_ms)
 
     def _first(self, task: Task, now_ms: int, most: int) -> list[Worker]:
         candidates = self._order(task.priority, now_ms)

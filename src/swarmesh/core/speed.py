@@ -71,7 +71,6 @@ class Pace:
         self.work = self.work * fade + work
         self.time_s = self.time_s * fade + self.open_s
         self.open_s = 0.0
-        self.is_stale = True
 
     def undone(self, running: int) -> None:
         """Leave out the share of one of ``running`` tasks that did not finish: nobody knows how far it came."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId, WorkerId
 
@@ -57,8 +58,7 @@ class IllegalTransitionError(ValueError):
     """A fact that cannot happen in this state; the state is left as it was."""
 
 
-@dataclass(slots=True)
-class Task:
+class Task(msgspec.Struct):
     """A task between its submission and its end; final tasks leave the core.
 
     Attributes:
@@ -112,8 +112,8 @@ class Task:
     watched_to_end: bool = False
     preemptions: int = 0
     preempted_at_ms: int = 0
-    tried: set[WorkerId] = field(default_factory=set)
-    barred: set[WorkerId] = field(default_factory=set)
+    tried: set[WorkerId] = msgspec.field(default_factory=set)
+    barred: set[WorkerId] = msgspec.field(default_factory=set)
     prefix: tuple[int, ...] = ()
     started_at_ms: int = 0
     uncached_tokens: float = 0.0
