@@ -6,10 +6,10 @@ import pytest
 
 from core_hive import HIGH, LOW, MEDIUM, Hive
 from swarmesh.core.commands import BreakStream, CancelStream, FailTask, RecordTask, StartStream
-from swarmesh.core.dispatch import LOOK_AHEAD_MAX
 from swarmesh.core.events import WorkerWaggled
 from swarmesh.core.ids import Blame, WorkerId
 from swarmesh.core.liveness import WorkerStatus
+from swarmesh.core.look_ahead import KINDS_MAX as LOOK_AHEAD_MAX
 from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.refusals import MOVES_MAX
 from swarmesh.core.task import TaskStatus

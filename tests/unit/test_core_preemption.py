@@ -388,3 +388,15 @@ def test_a_batch_is_worked_off_while_urgent_tasks_come_and_go() -> None:
         for name in [*hive.running("a"), *hive.running("b")]:
             hive.end(name, hive.task(name).attempt)
     assert hive.is_at_rest()
+
+
+def test_what_has_ended_is_forgotten_also_when_nobody_urgent_ever_comes() -> None:
+    hive = Hive("a", slots=4)
+    for number in range(1_000):
+        hive.submit(f"low-{number}", priority=LOW, resumable=True)
+        hive.end(f"low-{number}")
+    assert len(hive.swarm.dispatcher.victims) < 100
+    for number in range(4):
+        hive.submit(f"last-{number}", priority=LOW, resumable=True)
+    hive.submit("urgent", priority=HIGH)
+    assert hive.only(PreemptStream).task_id == "last-3"

@@ -9,6 +9,7 @@ import pytest
 from swarmesh.core.commands import Command, FailTask, PreemptStream, RaiseAlarm, StartStream
 from swarmesh.core.events import StreamEnded, TaskSubmitted, Ticked, WorkerRegistered, WorkerWaggled
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.look_ahead import SCRIPT_KINDS_MAX
 from swarmesh.core.model_book import LINEAR_MAX
 from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.routing import SCRIPT_CANDIDATES_MAX
@@ -237,3 +238,16 @@ def test_scores_must_be_as_many_as_candidates() -> None:
     scripted = Scripted(Short(lambda *_: 1.0))
     assert scripted.score({}, [{}, {}]) is None
     assert scripted.last_error == "score: 1 scores for 2 candidates, wanted one for each"
+
+
+def test_those_that_a_script_keeps_waiting_hide_nobody_behind_them_for_ever() -> None:
+    held = {f"held-{number}" for number in range(2 * SCRIPT_KINDS_MAX)}
+    hive = Hive(Say(lambda task, _: None if task["key"] in held else 1.0), "a", slots=1)
+    hive.submit("first")
+    for key in sorted(held):
+        hive.submit(key, key=key)
+    hive.submit("second", key="free")
+    begun = starts(hive.end("first"))
+    for _ in range(3):
+        begun += starts(hive.swarm.handle(Ticked(), hive.now_ms))
+    assert begun == [("second", "a")]

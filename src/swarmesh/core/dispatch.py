@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
-
 import msgspec
 
 from swarmesh.core import refusals
@@ -26,21 +23,16 @@ from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import Blame, ModelName, Priority, TaskId
 from swarmesh.core.limits import Limits
 from swarmesh.core.liveness import WorkerFact, following
+from swarmesh.core.look_ahead import LookAhead
 from swarmesh.core.patience import Patience
 from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.core.preemption import Victims, is_overdue
 from swarmesh.core.queue import BroodQueue
 from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, Decision, Router
-from swarmesh.core.script import Hook
 from swarmesh.core.script_guard import Scripted
 from swarmesh.core.script_patience import ScriptPatience
 from swarmesh.core.task import Task, TaskFact, TaskStatus
 from swarmesh.core.witness import Witness
-
-LOOK_AHEAD_MAX: Final = 64
-"""Kinds of waiting tasks (by the workers that failed them), each looked at once for a free slot."""
-SCRIPT_LOOK_AHEAD_MAX: Final = 8
-"""The same while a script chooses, which costs more for each."""
 
 
 class Dispatcher:
@@ -63,11 +55,12 @@ class Dispatcher:
         self._router = router
         self._scripted = scripted if scripted is not None else Scripted()
         self.admission = Admission(fleet, self.queue, self.limits, self._scripted, queue_max_per_key)
-        self._victims = Victims()
+        self.victims = Victims(fleet, self.tasks)
         self._preemption = preemption
         self._serial = 0
         self._preempted: dict[TaskId, Task] = {}
         self._patience = Patience(fleet, self.admission.expects)
+        self._look_ahead = LookAhead(self.queue, self._scripted)
         self._script_patience = ScriptPatience(router, self._scripted)
         self.delays = Delays()
         self.witness: Witness | None = None
@@ -221,7 +214,7 @@ class Dispatcher:
     def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
         # Nobody overtakes a task that could take the same slot; one that failed on whoever is free cannot.
         first = next(self.queue.ready(task.model), None) if self.queue.has(task.model) else None
-        if (first is not None and not self._is_choosy(first)) or self.limits.holds(task):
+        if (first is not None and not self._look_ahead.is_choosy(first)) or self.limits.holds(task):
             return False
         decision = self._router.choose(task, now_ms)
         if decision.chosen is None:
@@ -242,7 +235,7 @@ class Dispatcher:
         task.engine_pid = worker.engine_pid
         self._preempted.pop(task.task_id, None)
         self._router.dispatched(worker, task, now_ms)
-        self._victims.add(task)
+        self.victims.add(task)
         self.queue.take(task)
         self.limits.started(task, now_ms)
         watched = task.on_probation
@@ -280,7 +273,7 @@ class Dispatcher:
             self._fill(model, now_ms, out)  # A slot that was nothing for the one may do for the other.
 
     def _next_preempting(self, model: ModelName, now_ms: int) -> tuple[Task, Task, Worker] | None:
-        for task in self._candidates(model):
+        for task in self._look_ahead.candidates(model):
             if task.band is not Priority.HIGH:
                 break
             found = self._victim_for(task)
@@ -291,7 +284,7 @@ class Dispatcher:
     def _victim_for(self, task: Task) -> tuple[Task, Worker] | None:
         if not self._preemption or task.band is not Priority.HIGH or self.limits.holds(task):
             return None
-        return self._victims.newest(self._fleet, self.tasks, task)
+        return self.victims.newest(task)
 
     def _not_queued(self, task: Task, event: TaskSubmitted) -> SwarmeshError | None:
         gets_a_slot = self._victim_for(task) is not None
@@ -313,30 +306,11 @@ class Dispatcher:
             self.queue.push_front(task)
 
     def _next_placeable(self, model: ModelName, now_ms: int) -> tuple[Task, Decision] | None:
-        for task in self._candidates(model):
+        for task in self._look_ahead.candidates(model):
             decision = self._router.choose(task, now_ms)
             if decision.chosen is not None:
                 return task, decision
         return None
-
-    def _candidates(self, model: ModelName) -> Iterator[Task]:
-        # The first of each kind: what is not free for it is not free for others like it.
-        kinds: set[tuple[object, ...]] = set()
-        is_scripted = self._scripted.has(Hook.SCORE)
-        for task in self.queue.ready(model):
-            if not self._is_choosy(task):
-                yield task
-                return  # No filter depends on this task: who is not free for it is free for nobody behind it.
-            kind: tuple[object, ...] = (task.on_probation, frozenset(task.tried))
-            if is_scripted:  # It may look at anything; tasks of one client are taken to be much the same.
-                kind = (*kind, task.priority, task.key_id)
-            if kind not in kinds and len(kinds) < (SCRIPT_LOOK_AHEAD_MAX if is_scripted else LOOK_AHEAD_MAX):
-                kinds.add(kind)
-                yield task
-
-    def _is_choosy(self, task: Task) -> bool:
-        """Whether any filter depends on this task: then that nobody is free for it says nothing about others."""
-        return bool(task.tried) or task.on_probation or self._scripted.has(Hook.SCORE)
 
     def _hold_against(self, event: StreamBroke, task: Task, now_ms: int) -> None:
         blamed = event.blame is Blame.WORKER and event.code != refusals.NOT_READY

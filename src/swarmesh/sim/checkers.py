@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Final
 
 from swarmesh.core.commands import StartStream
-from swarmesh.core.dispatch import LOOK_AHEAD_MAX
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import KeyId, ModelName, Priority
 from swarmesh.core.liveness import WorkerStatus
+from swarmesh.core.look_ahead import KINDS_MAX
 from swarmesh.core.preemption import PREEMPTIONS_MAX
 from swarmesh.core.routing import POLICY_RETURN
 from swarmesh.core.swarm import Swarm
@@ -92,7 +92,7 @@ def is_kept_from(task: Task, worker: Worker, but: Task | None = None) -> bool:
 def check_not_idle(swarm: Swarm, worker: Worker) -> None:
     """No slot of a serving worker is free while a task waits that could run there and whose key may have it run.
 
-    Tasks that are kept from different sets of workers are promised a look for the first `LOOK_AHEAD_MAX` such sets.
+    Tasks that are kept from different sets of workers are promised a look for the first `KINDS_MAX` such sets.
     """
     if worker.status not in SERVING or worker.silent or not worker.slots_free:
         return
@@ -100,7 +100,7 @@ def check_not_idle(swarm: Swarm, worker: Worker) -> None:
     for task in swarm.dispatcher.queue.ready(worker.model):
         sets.add((task.on_probation, frozenset(task.tried)))
         choosy = bool(task.tried) or task.on_probation
-        blocked = choosy and (is_kept_from(task, worker) or len(sets) > LOOK_AHEAD_MAX)
+        blocked = choosy and (is_kept_from(task, worker) or len(sets) > KINDS_MAX)
         demand(blocked, "{} has {} slots free and {} waits", worker.worker_id, worker.slots_free, task.task_id)
 
 
@@ -163,7 +163,7 @@ def check_order(swarm: Swarm, started: StartStream) -> None:
     if task is None or worker is None or started.decision.policy == POLICY_RETURN:
         return
     more_urgent = _BANDS[: _BANDS.index(task.band)]
-    for other in islice(swarm.dispatcher.queue.ready(started.model), LOOK_AHEAD_MAX):
+    for other in islice(swarm.dispatcher.queue.ready(started.model), KINDS_MAX):
         if other.band not in more_urgent:
             return
         kept = is_kept_from(other, worker, but=task) or may_have_been_held(swarm, other)
