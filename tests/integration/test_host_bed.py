@@ -48,7 +48,7 @@ def test_a_machine_has_its_own_address_home_and_processes(pair: tuple[Machine, M
     one.ssh("echo mine > ~/note; echo mine > /tmp/note; setsid sleep 1000 </dev/null >/dev/null 2>&1 &")
     assert one.files() == ["note"]
     assert (one.host_dir / "note").read_text() == "mine\n"
-    assert list(one.processes().values()) == ["sleep 1000"]
+    until(lambda: list(one.processes().values()) == ["sleep 1000"], "it has become the program it was told to be")
     assert other.files() == []
     assert other.processes() == {}
     assert other.ssh(f"ls -A {HOME} /tmp; hostname").split() == [f"{HOME}:", "/tmp:", other.name]

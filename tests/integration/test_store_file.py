@@ -77,7 +77,7 @@ async def test_what_is_no_database_is_named_and_left_alone(text_file: Path) -> N
 def damage(path: Path) -> None:
     """Overwrite all but the first pages, which have the schema and the roots of all trees."""
     content = path.read_bytes()
-    kept_bytes = 16 * PAGE_BYTES
+    kept_bytes = 32 * PAGE_BYTES
     path.write_bytes(content[:kept_bytes] + b"\xff" * (len(content) - kept_bytes))
 
 
