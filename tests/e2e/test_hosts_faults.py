@@ -50,6 +50,8 @@ def chat(trio: Trio) -> Iterator[Chat]:
 def paced(trio: Trio) -> Iterator[tuple[dict[str, str], Sight]]:
     """A slow model on the last two hosts: which rustbee is on which, and what it tells while nobody breaks anything."""
     bees = {trio.swarm.spawn(host, *PACED)["rustbee_id"]: host for host in ("bee-2", "bee-3")}
+    # Of two streams one has to be on each: the better rustbee, or the one that has read the prompt, might get both.
+    trio.swarm.run("policy", "use", "round-robin", "--modelcell", "paced")
     with closing(Chat(f"{trio.swarm.url}/v1", trio.swarm.key)) as surface:
         unbroken = surface.ask(STORY)
     assert unbroken.whole, unbroken.error

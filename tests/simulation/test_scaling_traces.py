@@ -16,8 +16,8 @@ from swarmesh.sim.scaling.report import markdown
 from swarmesh.sim.scaling.seeds import run_seeds
 from swarmesh.sim.scaling.traces import TRACES, plan_of
 
-SEEDS = range(1, 7)
-SEEDS_OF_ZOO = range(1, 3)
+SEEDS = range(1, 4)
+SEEDS_OF_ZOO = range(1, 2)
 """Where ten models fight for memory an hour takes longest."""
 UP, DOWN, SLEEP, EVICT = MoveKind.UP, MoveKind.DOWN, MoveKind.SLEEP, MoveKind.EVICT
 

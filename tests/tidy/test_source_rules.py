@@ -27,6 +27,8 @@ DANGEROUS_CALLS = frozenset(
 WIDE_EXCEPT_EDGES = {
     "src/swarmesh/queen/driver.py": "what one task's runner does wrong must not take other tasks' commands along",
     "src/swarmesh/queen/front.py": "one request must not take the connection's others along",
+    "src/swarmesh/queen/process.py": "the outer edge of time: without ticks nobody would ever be found dead again",
+    "src/swarmesh/queen/scripts.py": "whatever came of one look at a file, saves after it must not pass unseen",
     "src/swarmesh/queen/seeks.py": "the core waits for an answer, and must get one whatever went wrong",
     "src/swarmesh/store/writer.py": "a thread's outer edge: callers hear of it as an error of theirs",
     "src/swarmesh/hosts/ssh_host.py": "what one host says wrongly must not end the tries to reach it",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from core_hive import Hive
 from fair_shares import jain
-from swarmesh.core.events import StreamEnded
+from swarmesh.core.events import StreamEnded, TaskCancelled
 from swarmesh.core.fairness import QUANTUM, Running, Turns, expected_work, real_work, rounds_in_debt
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId
 from swarmesh.core.task import Task
@@ -247,3 +248,31 @@ def test_jains_index() -> None:
     assert jain([3, 3, 3]) == 1.0
     assert jain([1, 0, 0, 0]) == 0.25
     assert jain([0, 0]) == 1.0
+
+
+def test_what_was_shown_is_the_least_that_an_answer_has_cost() -> None:
+    task = a_task("a0")
+    task.prompt_chars = 400
+    assert real_work(task, TaskCancelled(task.task_id)) is None
+    assert real_work(task, TaskCancelled(task.task_id, 1_000)) == 1_010.0
+    assert real_work(task, TaskCancelled(task.task_id, 5)) == expected_work(task), "hanging up early is no gain either"
+    assert real_work(task, StreamEnded(task.task_id, 1, shown_tokens=1_000)) == 1_010.0
+    assert real_work(task, StreamEnded(task.task_id, 1, 30, shown_tokens=1_000)) == 40.0
+
+
+def test_a_key_that_hangs_up_before_every_end_gets_no_more_than_its_share() -> None:
+    hive = Hive("a")
+    for number in range(200):
+        for key in ("greedy", "modest"):
+            hive.submit(f"{key}-{number}", key=key)
+    had = {"greedy": 0, "modest": 0}
+    for _ in range(100):
+        [name] = hive.running("a")
+        key = name.partition("-")[0]
+        had[key] += 2_000
+        hive.now_ms += 1_000
+        if key == "greedy":
+            hive.tell(TaskCancelled(TaskId(name), 2_000))
+        else:
+            hive.tell(StreamEnded(TaskId(name), 1, 2_000, 10))
+    assert jain(list(had.values())) > 0.99

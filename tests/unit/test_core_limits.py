@@ -7,7 +7,7 @@ import pytest
 from core_hive import HIGH, LOW, Hive
 from swarmesh.core.commands import FailTask, StartStream
 from swarmesh.core.errors import KeyConcurrencyError, KeyTokensError
-from swarmesh.core.events import KeyLimited, StreamEnded
+from swarmesh.core.events import KeyLimited, StreamEnded, TaskCancelled
 from swarmesh.core.ids import KeyId, TaskId
 from swarmesh.core.limits import MINUTE_MS, RETRY_AFTER_S_MAX, RUN_MS_DEFAULT, KeyBook
 
@@ -274,3 +274,47 @@ def test_refusals_leave_nothing_behind() -> None:
     assert (book(hive).taken, book(hive).running) == (0, 0)
     hive.submit("t3")
     assert hive.only(StartStream).task_id == "t3"
+
+
+# Hanging up
+
+
+def hang_up(hive: Hive, name: str, shown_tokens: int) -> None:
+    hive.tell(TaskCancelled(TaskId(name), shown_tokens))
+
+
+def test_hanging_up_before_the_end_saves_nothing() -> None:
+    hive = limited(Hive("a", slots=8), tokens_per_minute=100)
+    hive.submit("t1")
+    hang_up(hive, "t1", 490)
+    assert book(hive).left == 100 - 500, "40 characters read, and what was shown"
+    assert book(hive).tokens == 500
+    assert submit_all(hive, "t2") == []
+    assert isinstance(hive.failure(), KeyTokensError)
+
+
+def test_who_hangs_up_early_has_paid_what_was_foreseen() -> None:
+    hive = limited(Hive("a", slots=8), tokens_per_minute=100)
+    hive.submit("t1")
+    hang_up(hive, "t1", 3)
+    assert book(hive).left == 100 - TASK_TOKENS, "nobody knows what the engine had written beyond that"
+    assert book(hive).tokens == 13
+
+
+def test_what_was_shown_counts_where_the_engine_counted_nothing() -> None:
+    hive = limited(Hive("a", slots=8), tokens_per_minute=1_000)
+    submit_all(hive, "t1", "t2", "t3")
+    hive.tell(StreamEnded(TaskId("t1"), 1, shown_tokens=290))
+    assert (book(hive).left, book(hive).tokens) == (1_000 - 2 * TASK_TOKENS - 300, 300)
+    hive.tell(StreamEnded(TaskId("t2"), 1, 5, 10, shown_tokens=290))
+    assert book(hive).tokens == 315, "what the engine says goes before what was seen"
+    hive.tell(StreamEnded(TaskId("t3"), 1, 0, 10, shown_tokens=4))
+    assert book(hive).tokens == 329
+    assert book(hive).left == 1_000 - 300 - 15 - TASK_TOKENS
+
+
+def test_a_key_without_limits_has_what_it_was_shown_in_its_books() -> None:
+    hive = Hive("a", slots=2)
+    hive.submit("t1")
+    hang_up(hive, "t1", 90)
+    assert (book(hive).tokens, book(hive).left) == (100, 0)

@@ -50,6 +50,7 @@ def order(decision: Decision) -> list[str]:
 
 def test_each_policy_is_described_and_names_its_decisions() -> None:
     assert DESCRIPTIONS.keys() == set(PolicyName)
+    assert not any("R-" in words for words in DESCRIPTIONS.values()), "requirements mean nothing to whoever reads it"
     for policy in PolicyName:
         decision = choose(policy, a_worker("a"), a_worker("b", busy=4))
         assert (decision.policy, decision.chosen, decision.vetoes) == (policy, "a", (("busy", 1),))
@@ -176,3 +177,8 @@ def test_a_policy_of_a_model_wins_over_that_of_the_swarm_and_both_can_be_changed
     router.set_policy(QWEN, PolicyName.NEST_SITE)
     assert router.choose(a_task(), NOW_MS).policy == "nest-site"
     assert router.policy_of(ModelName("other")) is PolicyName.SWARM
+    router.set_policy(QWEN, None)
+    assert router.choose(a_task(), NOW_MS).policy == "swarm"
+    router.set_policy(QWEN, None)
+    router.set_policy(None, None)
+    assert router.policy_of(QWEN) is PolicyName.SWARM

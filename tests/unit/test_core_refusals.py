@@ -70,7 +70,7 @@ def test_a_full_queue_says_how_full_it_is(priority: Priority) -> None:
     hive.submit("runs", resumable=False)
     hive.submit("waits")
     hive.submit("t", priority=priority)
-    assert hive.failure().message == "1 tasks of this key wait already, the most one key may have"
+    assert hive.failure().message == "1 task of this key waits already, the most one key may have"
     assert hive.failure().retry_after_s == RETRY_AFTER_S
 
 

@@ -12,7 +12,7 @@ from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.host_speeds import HostSpeeds
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
-from swarmesh.core.load_times import LIMIT_MS_MAX, LIMIT_MS_MIN, TURN_MS_MIN, LoadTimes
+from swarmesh.core.load_times import LIMIT_MS_MAX, LIMIT_MS_MIN, LIMIT_MS_UNKNOWN, TURN_MS_MIN, LoadTimes
 from swarmesh.core.scale_books import ScaleBooks
 from swarmesh.core.scale_bounds import Bounds
 from swarmesh.core.supply import NoSupply
@@ -33,14 +33,17 @@ def test_load_times_move_halfway_to_the_newest_and_other_hosts_stand_in() -> Non
 
 def test_the_limit_of_a_start_grows_with_what_it_took_and_what_it_reads() -> None:
     loads = LoadTimes()
+    assert loads.limit_ms(A, ELM, 100) == LIMIT_MS_UNKNOWN
+    loads.took(A, ELM, 10_000)
     assert loads.limit_ms(A, ELM, 100) == LIMIT_MS_MIN
     assert loads.limit_ms(A, ELM, 40_000) == 800_000
+    assert loads.limit_ms(A, OAK, 100) == LIMIT_MS_UNKNOWN, "what it took elsewhere says little"
     loads.overran(A, LIMIT_MS_MIN)
-    assert loads.limit_ms(A, OAK, 100) == 2 * LIMIT_MS_MIN
-    loads.took(A, ELM, 100_000)
-    assert loads.limit_ms(A, ELM, 100) == 400_000
+    assert loads.limit_ms(A, ELM, 100) == 2 * LIMIT_MS_MIN
+    loads.took(A, ELM, 300_000)
+    assert loads.limit_ms(A, ELM, 100) == 4 * 155_000
     loads.overran(A, LIMIT_MS_MAX)
-    assert loads.limit_ms(A, ELM, 100) == LIMIT_MS_MAX
+    assert loads.limit_ms(A, ELM, 100) == loads.limit_ms(A, OAK, 100) == LIMIT_MS_MAX
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from swarmesh.core.ids import HostName, ModelName, TaskId, WorkerId
 from swarmesh.core.load_times import TURN_MS_MIN
 from swarmesh.core.memory_pool import Pool
 from swarmesh.core.morph import Resident, usefulness, vacancy
+from swarmesh.core.scale_moves import PAUSED_MS
 
 ELM = HostName("elm")
 
@@ -157,10 +158,60 @@ def test_who_never_gives_way(protection: str) -> None:
         bed.scale("a", 0, 1, paused=True)
     worker.direct = protection == "direct"
     task = bed.submit("b")
-    bed.run(60_000)
+    bed.run(PAUSED_MS + 10_000)
     assert bed.workers("a") == [worker_id]
     assert bed.failed[task].code == "model_cannot_be_placed"
     assert "needs 4000 MiB and has 600 MiB of ram free" in bed.failed[task].message
+    assert "failures" not in bed.failed[task].message, "nothing has failed, there is no room"
+
+
+@pytest.mark.parametrize("end", ["resumed", "other bounds", "gone", "all resumed"])
+def test_who_lacked_room_is_started_as_soon_as_that_may_have_changed(end: str) -> None:
+    bed = small_bed("a", "b")
+    bed.submit("a")
+    bed.run(20_000)
+    bed.scale("a", 0, 1, paused=True)
+    task = bed.submit("b", durable=True)
+    bed.run(PAUSED_MS + 12_000)
+    assert bed.state("b").breaker_ms > 10_000
+    match end:
+        case "resumed":
+            bed.scale("a", 0, 1)
+        case "other bounds":
+            bed.scale("", 0, 1)
+            bed.scale("a", 0, 1)
+        case "gone":
+            bed.end_worker(bed.workers("a")[0], "killed")
+        case _:
+            bed.pause()
+            bed.scale("a", 0, 1)
+            bed.pause(paused=False)
+    assert bed.state("b").breaker_ms == 0
+    assert bed.run_until(lambda: task in bed.done) < 9_000
+
+
+def test_a_short_pause_of_who_has_the_memory_fails_nobody() -> None:
+    bed = small_bed("a", "b")
+    bed.submit("a")
+    bed.run(20_000)
+    bed.scale("a", 0, 1, paused=True)
+    task = bed.submit("b")
+    bed.run(PAUSED_MS - 10_000)
+    bed.scale("a", 0, 1)
+    bed.run(15_000)
+    assert task in bed.done
+    assert not bed.failed
+
+
+def test_a_pause_ends_a_search_that_finds_no_room_and_counts_nothing() -> None:
+    bed = small_bed("a", "b", task_ms=60_000)
+    bed.submit("a")
+    bed.run(10_000)
+    bed.submit("b", durable=True)
+    bed.pause()
+    bed.run(60_000)
+    state = bed.state("b")
+    assert (state.action, state.breaker_ms, state.breaker_reason) == (None, 0, "")
 
 
 def test_a_second_copy_does_not_take_the_place_of_another_model_in_use() -> None:

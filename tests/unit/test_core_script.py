@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 
 from swarmesh.core.commands import Command, FailTask, PreemptStream, RaiseAlarm, StartStream
-from swarmesh.core.events import StreamEnded, TaskSubmitted, Ticked, WorkerRegistered, WorkerWaggled
+from swarmesh.core.events import KeyLimited, StreamEnded, TaskSubmitted, Ticked, WorkerRegistered, WorkerWaggled
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.look_ahead import SCRIPT_KINDS_MAX
 from swarmesh.core.model_book import LINEAR_MAX
@@ -128,6 +129,19 @@ def test_a_reserved_slot_is_left_for_tasks_of_high_priority() -> None:
     assert starts(hive.submit("urgent", HIGH)) == [("urgent", "a")]
 
 
+def test_a_slot_is_reserved_also_where_every_rustbee_has_but_one() -> None:
+    hive = Hive(
+        Say(lambda task, worker: None if worker["all_slots_free"] == 1 and task["priority"] != "high" else 1.0),
+        *("a", "b"),
+        slots=1,
+    )
+    assert starts(hive.submit("one")) == [("one", "a")]
+    assert starts(hive.submit("two")) == []
+    assert starts(hive.submit("urgent", HIGH)) == [("urgent", "b")]
+    assert hive.submit("more", HIGH) == [], "nobody is preempted: 'one' is of medium priority"
+    assert starts(hive.end("urgent")) == [("more", "b")]
+
+
 def test_a_task_that_is_kept_from_everybody_fails_in_the_end_and_says_so() -> None:
     hive = Hive(Say(lambda task, _: None if task["key"] == "x" else 1.0), "a", slots=1)
     hive.submit("runs")
@@ -172,6 +186,25 @@ def test_what_was_let_in_before_is_not_refused() -> None:
     hive = Hive(Say(admit=lambda _: "closed"), "a")
     event = TaskSubmitted(TaskId("t"), QWEN, MEDIUM, KeyId("k"), 100, 10, durable=True, accepted=True)
     assert any(isinstance(each, StartStream) for each in hive.swarm.handle(event, hive.now_ms))
+
+
+def test_a_task_that_was_checked_a_moment_ago_is_not_asked_about_again() -> None:
+    asked: list[object] = []
+    hive = Hive(Say(admit=lambda task: asked.append(task["id"])), "a")
+    event = TaskSubmitted(TaskId("t"), QWEN, MEDIUM, KeyId("k"), 100, 10, durable=True)
+    assert hive.swarm.dispatcher.refusal(event, hive.now_ms) is None
+    assert starts(hive.swarm.handle(msgspec.structs.replace(event, checked=True), hive.now_ms)) == [("t", "a")]
+    assert asked == ["t"]
+
+
+def test_limits_hold_for_a_task_that_was_checked_a_moment_ago() -> None:
+    hive = Hive(Say(admit=lambda _: None), "a")
+    hive.swarm.handle(KeyLimited(KeyId("k"), concurrency=1), hive.now_ms)
+    assert starts(hive.submit("t"))
+    event = TaskSubmitted(TaskId("u"), QWEN, MEDIUM, KeyId("k"), 100, 10, checked=True)
+    (refused,) = hive.swarm.handle(event, hive.now_ms)
+    assert isinstance(refused, FailTask)
+    assert refused.error.status == 429
 
 
 def test_a_script_that_fails_is_turned_off_and_traffic_goes_on() -> None:
@@ -228,6 +261,24 @@ def test_failures_in_a_row_are_counted_for_each_function() -> None:
     assert not scripted.has(Hook.ADMIT)
     assert scripted.take_alarm() is not None
     assert scripted.take_alarm() is None
+
+
+def test_a_failure_is_counted_for_what_failed_not_for_what_was_asked_when_it_showed() -> None:
+    late = ScriptFailedError("score took too long")
+    late.hook = Hook.SCORE
+    answers: list[bool] = [True, False] * FAILURES_MAX
+
+    def admit(_task: Facts) -> None:
+        if answers.pop(0):
+            raise late
+
+    scripted = Scripted(Say(lambda *_: 1.0, admit=admit))
+    for _ in range(2 * FAILURES_MAX - 1):
+        assert not scripted.is_off
+        scripted.admit({})
+    assert scripted.is_off
+    assert "score failed 3 times in a row" in (scripted.take_alarm() or "")
+    assert scripted.last_error == "score: score took too long"
 
 
 def test_scores_must_be_as_many_as_candidates() -> None:

@@ -61,13 +61,16 @@ class Admission:
             queued_at_ms=now_ms,
         )
 
-    def not_let_in(self, task: Task, now_ms: int) -> SwarmeshError | None:
-        """Why the task is not taken, whoever is free; None when it is."""
+    def not_let_in(self, task: Task, now_ms: int, *, script_asked: bool = False) -> SwarmeshError | None:
+        """Why the task is not taken, whoever is free; None when it is.
+
+        Limits hold always; the script has said what it has to say where ``script_asked``.
+        """
         kills = self.poison.kills_of(task.fingerprint, now_ms)
         if kills >= KILLS_MAX:
             return refusals.quarantined(kills)
         refusal = self._limits.refusal(task, now_ms)
-        if refusal is None and self._scripted.has(Hook.ADMIT):
+        if refusal is None and not script_asked and self._scripted.has(Hook.ADMIT):
             reason = self._scripted.admit(task_facts(task, now_ms))
             return PolicyRefusedError(f"policy script {self._scripted.name!r}: {reason}") if reason else None
         return refusal

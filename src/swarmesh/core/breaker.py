@@ -27,6 +27,7 @@ class Breaker:
         retry_ms: Before this nothing is tried even while it is closed.
         reasons: Why the last tries failed, by place; an empty one for what concerns no place.
         avoided: Places where something was started and failed; others are tried first.
+        for_room: It is open because others hold all memory; what they do may end that at any time.
     """
 
     failures: int = 0
@@ -34,27 +35,37 @@ class Breaker:
     retry_ms: int = 0
     reasons: dict[str, str] = field(default_factory=dict)
     avoided: set[str] = field(default_factory=set)
+    for_room: bool = False
     _openings: int = 0
 
     def failed(self, reasons: Mapping[str, str], now_ms: int, *, hopeless: bool = False) -> bool:
         """Count a failure; whether it has opened by that. ``hopeless``: trying again at once cannot help."""
         self.failures += 1
-        for place, reason in reasons.items():
-            self.reasons.pop(place, None)
-            self.reasons[place] = reason
-        while len(self.reasons) > REASONS_MAX:
-            del self.reasons[next(iter(self.reasons))]
+        self._note(reasons)
         self.retry_ms = now_ms + RETRY_MS * self.failures
         if self.failures < FAILURES_MAX and not hopeless:
             return False
         self.failures = max(self.failures, FAILURES_MAX)
         self.until_ms = now_ms + min(OPEN_MS_MAX, OPEN_MS * 2 ** min(self._openings, 16))
         self._openings += 1
+        self.for_room = False
         return True
+
+    def found_no_room(self, reasons: Mapping[str, str], now_ms: int) -> None:
+        """Others hold all memory and do not let go of it: open for a while, though nothing has failed."""
+        self._note(reasons)
+        self.until_ms = now_ms + OPEN_MS
+        self.for_room = True
+
+    def room_changed(self) -> None:
+        """There may be room now: if it is open for lack of it, a trial is let through at once."""
+        if self.for_room:
+            self.until_ms, self.for_room = 0, False
 
     def succeeded(self) -> None:
         """What was tried has worked."""
         self.failures = self.until_ms = self.retry_ms = self._openings = 0
+        self.for_room = False
         self.reasons.clear()
         self.avoided.clear()
 
@@ -69,3 +80,10 @@ class Breaker:
     def in_words(self) -> str:
         """Why, by place."""
         return "; ".join(f"{place}: {reason}" if place else reason for place, reason in self.reasons.items())
+
+    def _note(self, reasons: Mapping[str, str]) -> None:
+        for place, reason in reasons.items():
+            self.reasons.pop(place, None)
+            self.reasons[place] = reason
+        while len(self.reasons) > REASONS_MAX:
+            del self.reasons[next(iter(self.reasons))]

@@ -69,7 +69,7 @@ class Dispatcher:
         """Start the task, queue it, or say why neither is possible."""
         task = self.admission.task(event, now_ms)
         assert task.task_id not in self.tasks, "task ids are made once"
-        refusal = self.admission.not_let_in(task, now_ms) if not event.accepted else None
+        refusal = None if event.accepted else self.admission.not_let_in(task, now_ms, script_asked=event.checked)
         if self.witness is not None and not event.accepted:
             self.witness.let_in(task, refusal, now_ms)
         if refusal is None:
@@ -147,6 +147,8 @@ class Dispatcher:
             self._settle(task, now_ms)
         else:
             self.queue.remove(task)
+        self.limits.cancelled(task, event)
+        self.queue.settle(task, event)
         out.append(CancelStream(task.task_id, task.attempt, task.worker_id))
         self._finish(task, TaskFact.CANCELLED, out)
         self.serve(task.model, now_ms, out)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.placement import HostCandidate
 from swarmesh.core.scale_bounds import Bounds
+
+TOKENS_TOLD_MAX: Final = 10_000_000
+"""Of one answer, read or written; who tells more has told nothing. No model reads a tenth of that."""
 
 
 class GpuMemory(msgspec.Struct, frozen=True, gc=False):
@@ -166,6 +171,7 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
         kills: Engines that crashed because of it then.
         running_on: The worker that had it last, and may have gone on with it alone.
         prefix: Hashes of the prompt's first blocks, each chained to the one before; see `swarmesh.wire.prefix`.
+        checked: `Dispatcher.refusal` had nothing against it a moment ago: the policy script is not asked once more.
     """
 
     task_id: TaskId
@@ -183,6 +189,7 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
     kills: int = 0
     running_on: WorkerId | None = None
     prefix: tuple[int, ...] = ()
+    checked: bool = False
 
 
 class KeyLimited(msgspec.Struct, frozen=True, gc=False):
@@ -233,9 +240,14 @@ class LoadTimeKnown(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskCancelled(msgspec.Struct, frozen=True, gc=False):
-    """The client left, or asked for an end."""
+    """The client left, or asked for an end.
+
+    Attributes:
+        shown_tokens: About how much of the answer it has got by then.
+    """
 
     task_id: TaskId
+    shown_tokens: int = 0
 
 
 class StreamEnded(msgspec.Struct, frozen=True, gc=False):
@@ -245,6 +257,7 @@ class StreamEnded(msgspec.Struct, frozen=True, gc=False):
         prompt_tokens: As the engine counted them; 0 when nobody knows.
         cached_tokens: Those of them it did not have to read again; -1 when it does not say.
         first_token_ms: From the dispatch to the first token; -1 when nobody saw it.
+        shown_tokens: About how much passed, of an answer whose engine did not count; 0 otherwise.
     """
 
     task_id: TaskId
@@ -253,6 +266,13 @@ class StreamEnded(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int = 0
     cached_tokens: int = -1
     first_token_ms: int = -1
+    shown_tokens: int = 0
+
+    def bounded(self) -> StreamEnded:
+        """Itself; without its counts when one of them cannot be."""
+        if 0 <= self.completion_tokens <= TOKENS_TOLD_MAX and 0 <= self.prompt_tokens <= TOKENS_TOLD_MAX:
+            return self
+        return msgspec.structs.replace(self, completion_tokens=0, prompt_tokens=0, cached_tokens=-1)
 
 
 class StreamProgressed(msgspec.Struct, frozen=True, gc=False):

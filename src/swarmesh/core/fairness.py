@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from heapq import merge
 from typing import Final
 
-from swarmesh.core.events import StreamEnded
+from swarmesh.core.events import StreamEnded, TaskCancelled
 from swarmesh.core.ids import KeyId, TaskId
 from swarmesh.core.ledger import CHARS_PER_TOKEN, PREFILL_WEIGHT, predicted_work
 from swarmesh.core.task import Task
@@ -37,8 +37,16 @@ def expected_work(task: Task) -> float:
     return predicted_work(task.prompt_chars, task.max_tokens)
 
 
-def real_work(task: Task, event: StreamEnded) -> float | None:
-    """What it has cost in the end, in the same unit; None when the engine has not said."""
+def real_work(task: Task, event: StreamEnded | TaskCancelled) -> float | None:
+    """What it has cost in the end, in the same unit; None when nobody knows.
+
+    Where the engine has not said, what was shown is the least that it wrote, and what was expected is the least it
+    costs: nobody gets more for hanging up before the end.
+    """
+    if event.shown_tokens > 0 and (isinstance(event, TaskCancelled) or not event.completion_tokens):
+        return max(expected_work(task), event.shown_tokens + PREFILL_WEIGHT * task.prompt_chars / CHARS_PER_TOKEN)
+    if isinstance(event, TaskCancelled):
+        return None
     if not event.prompt_tokens and not event.completion_tokens:
         return None
     prompt_tokens = event.prompt_tokens or task.prompt_chars / CHARS_PER_TOKEN

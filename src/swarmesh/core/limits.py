@@ -3,7 +3,9 @@
 An interactive task over a limit is refused at once, with the time after which it may come again; a durable one waits
 until it may run, and nobody waits behind it. An interactive task takes its place and its tokens when it is let in, so
 that nothing holds it later; a durable one when it starts. Tokens are taken by prediction and put right by what the
-engine counted. A bucket holds one minute's worth; what may be more than that in one task starts from a full bucket.
+engine counted. Where it did not count, or the client left before it did, what the client was shown is taken at least:
+hanging up just before the end saves nothing. A bucket holds one minute's worth; what may be more than that in one task
+starts from a full bucket.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Final
 
 from swarmesh.core import refusals
 from swarmesh.core.errors import SwarmeshError
-from swarmesh.core.events import KeyLimited, StreamEnded
+from swarmesh.core.events import KeyLimited, StreamEnded, TaskCancelled
 from swarmesh.core.ids import KeyId, TaskId
 from swarmesh.core.ledger import CHARS_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
 from swarmesh.core.task import Task
@@ -40,7 +42,7 @@ class KeyBook:
     Attributes:
         taken: Places: interactive tasks that wait or run, and durable ones that run.
         running: Tasks on slots.
-        tokens: Those read and written in tasks that ended, as the engines counted them.
+        tokens: Those read and written in tasks that ended, as the engines counted them; about, where they did not.
         left_parts: Tokens it may use now, in parts of which a token has `MINUTE_MS`, so that nothing is rounded; below
             0 after a task that used more than was foreseen.
         run_ms: Mean time from a start to an end.
@@ -156,10 +158,18 @@ class Limits:
         """A task has come to its end, and this is what it took; call before `over`."""
         book = self._book(task.key_id)
         book.run_ms += (now_ms - self._started_ms.get(task.task_id, now_ms) - book.run_ms) * RUN_MS_WEIGHT
+        if event.shown_tokens and not event.completion_tokens:
+            self._charge_shown(book, task, event.shown_tokens)
+            return
         used = event.prompt_tokens + event.completion_tokens
         book.tokens += used
         if self._paid and used and task.task_id in self._paid:
             book.add(self._paid[task.task_id] - used)
+
+    def cancelled(self, task: Task, event: TaskCancelled) -> None:
+        """A client has left, or wanted an end; call before `over`."""
+        if event.shown_tokens > 0:
+            self._charge_shown(self._book(task.key_id), task, event.shown_tokens)
 
     def over(self, task: Task) -> None:
         """A task is over, however it ended; harmless for one that was never let in."""
@@ -187,6 +197,13 @@ class Limits:
             book.add(-self._paid[task.task_id])
         if book.is_limited:
             self.on_change(task.key_id)
+
+    def _charge_shown(self, book: KeyBook, task: Task, shown_tokens: int) -> None:
+        # At least: what more there was, or how long the prompt really is, nobody has said.
+        used = task.prompt_chars // CHARS_PER_TOKEN + shown_tokens
+        book.tokens += used
+        paid = self._paid.get(task.task_id, used)
+        book.add(min(0, paid - used))
 
     def _stop(self, book: KeyBook, task: Task) -> None:
         if self._started_ms.pop(task.task_id, None) is not None:

@@ -10,12 +10,16 @@ NEW_SHARE: Final = 0.5
 """How much the newest measurement counts."""
 LOAD_TIMES_MAX: Final = 10_000
 """Pairs of model and host that are kept; the one measured longest ago goes first."""
-LIMIT_MS_MIN: Final = 120_000
+SILENT_MS_MAX: Final = 120_000
+"""A start of which nothing at all is heard for so long is given up; an agent reports every few seconds."""
+LIMIT_MS_UNKNOWN: Final = 1_800_000
+"""What a start may take that reports, where nobody knows how long it takes there: loads of minutes are usual."""
+LIMIT_MS_MIN: Final = 300_000
 LIMIT_MS_MAX: Final = 3_600_000
 LIMIT_FACTOR: Final = 4
-"""A start may take so many times what it took before, without a sign of progress."""
+"""Where it is known, a start that reports may take so many times what it took before."""
 LIMIT_MS_PER_MIB: Final = 20
-"""What is believed of a disk before anything is known: 50 MiB/s. More lets a start that hangs hold its tasks longer."""
+"""A file that was in memory the last time may have to be read from a disk the next, at 50 MiB/s."""
 TURN_MS_MIN: Final = 10_000
 TURN_FACTOR: Final = 3
 """A model that was loaded stays for so many times what loading it took, however many others want its place."""
@@ -54,14 +58,17 @@ class LoadTimes:
         return there_ms if there_ms is not None else self._of_model.get(model, 0)
 
     def limit_ms(self, model: ModelName, host: HostName, need_mib: int) -> int:
-        """How long a start may take without a sign of progress before it is given up."""
-        learned_ms = max(LIMIT_FACTOR * self.of(model, host), LIMIT_MS_PER_MIB * need_mib)
+        """How long a start that reports may take, once its file is there, before it is given up."""
+        known_ms = self._known.get((model, host))
+        if not known_ms:
+            return max(LIMIT_MS_UNKNOWN, self._allowed_ms.get(model, 0))
+        learned_ms = max(LIMIT_FACTOR * known_ms, LIMIT_MS_PER_MIB * need_mib)
         return min(LIMIT_MS_MAX, max(LIMIT_MS_MIN, learned_ms, self._allowed_ms.get(model, 0)))
 
     def overran(self, model: ModelName, limit_ms: int) -> None:
         """A start was given up at its limit: it may have been nearly there, so the next one gets twice the time."""
         self._allowed_ms.pop(model, None)
-        self._allowed_ms[model] = 2 * limit_ms
+        self._allowed_ms[model] = min(LIMIT_MS_MAX, 2 * limit_ms)
         if len(self._allowed_ms) > LOAD_TIMES_MAX:
             del self._allowed_ms[next(iter(self._allowed_ms))]
 

@@ -26,6 +26,10 @@ HOLDERS_MAX: Final = 24
 LESSONS_WINDOW_MS: Final = 100
 LESSONS_MAX: Final = 50
 """Tasks that teach what things cost within one window: of thousands that end in a second the others say the same."""
+LESSON_WORK: Final = 4_000.0
+"""Token-equivalents that are believed of any task: how long a short one took is measured too roughly."""
+WORK_PER_S_MAX: Final = 50_000.0
+"""Token-equivalents; a task that claims more teaches nothing: one absurd report would draw all the others there."""
 _ALL_READ: Final = (0, 1.0)
 """Nothing of a prompt is common to the workers."""
 
@@ -162,18 +166,18 @@ class ModelBook:
             prefill_weight=self.costs.prefill_weight,
         )
 
-    def learn(self, worker: Worker, task: Task, event: StreamEnded, now_ms: int) -> bool:
-        """Take in what a finished task tells; True when the usual speed is another one now."""
+    def learn(self, worker: Worker, task: Task, event: StreamEnded, now_ms: int, running: int) -> bool:
+        """Take in what a finished task tells, one of ``running``; True when the usual speed is another one now."""
         costs, pace = self.costs, worker.pace
         # What is counted begins with the answer, and of one that was gone on with others have written a part.
         if task.attempt > 1:
-            pace.undone(len(worker.running))
+            pace.undone(running)
             return False
         read_tokens = self._read_tokens(worker, task, event)
-        if event.completion_tokens <= 0:
-            pace.undone(len(worker.running))
-            return False
         work = event.completion_tokens + costs.prefill_weight * read_tokens
+        if event.completion_tokens <= 0 or work > _believable_work(now_ms - task.started_at_ms):
+            pace.undone(running)
+            return False
         if now_ms - self._lessons_ms >= LESSONS_WINDOW_MS:
             self._lessons_ms, self._lessons = now_ms, 0
         self._lessons += 1
@@ -183,7 +187,7 @@ class ModelBook:
         if event.first_token_ms > 0 and task.reads_at_once and read_tokens >= BLOCK_TOKENS:
             costs.read(read_tokens, event.first_token_ms / 1_000, pace.rated)
         costs.wrote(event.completion_tokens)
-        self._compare_with_promise(worker, task, work, now_ms)
+        self._compare_with_promise(worker, task, work, now_ms, running)
         pace.done(work)
         pace.is_stale = True
         return costs.compare((known.worker.pace for known in self.workers.values()), len(self.workers))
@@ -198,12 +202,12 @@ class ModelBook:
             return False
         return all(candidates.holds(worker) is is_free for candidates in self._orders.values())
 
-    def _compare_with_promise(self, worker: Worker, task: Task, work: float, now_ms: int) -> None:
+    def _compare_with_promise(self, worker: Worker, task: Task, work: float, now_ms: int, running: int) -> None:
         pace, took_ms = worker.pace, now_ms - task.started_at_ms
         if took_ms > 0:
             self.costs.ran(pace, max(1.0, (pace.crowd_ms - task.crowd_ms) / took_ms), 1_000 * work / took_ms)
         if took_ms > _SLOW_MS_MIN and pace.is_measured:
-            promised_s = work * max(1, len(worker.running)) / pace.rated
+            promised_s = work * max(1, running) / pace.rated
             if took_ms / 1_000 > SLOW_FACTOR * promised_s:
                 worker.trail.lower(SLOW, now_ms)
 
@@ -283,6 +287,10 @@ class ModelBook:
         self._vetoes = None
         if reason != _NEW:
             self.reasons[reason] = self.reasons.get(reason, 0) + change
+
+
+def _believable_work(took_ms: int) -> float:
+    return max(LESSON_WORK, took_ms / 1_000 * WORK_PER_S_MAX)
 
 
 _NEW: Final = "new"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from swarmesh.core.events import StreamEnded
+from swarmesh.core.events import StreamEnded, TaskCancelled
 from swarmesh.core.fairness import Holds, Running, Turns, expected_work, real_work
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId
 from swarmesh.core.task import Task
@@ -80,8 +80,8 @@ class BroodQueue:
             self._running_at(task.model, task.priority).add(task.key_id, work)
         self.remove(task)
 
-    def settle(self, task: Task, event: StreamEnded | None = None) -> None:
-        """A task is over; with the event that says what it has cost, its key's account is put right."""
+    def settle(self, task: Task, event: StreamEnded | TaskCancelled | None = None) -> None:
+        """A task is over; with an event that says what it has cost, its key's account is put right."""
         paid = self._paid.pop(task.task_id, None)
         if paid is None:
             return

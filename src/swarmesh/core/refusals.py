@@ -60,14 +60,15 @@ def unknown_model(task: Task) -> SwarmeshError:
 def queue_full(waiting: int) -> SwarmeshError:
     """The key has its share of the queue."""
     return QueueFullError(
-        f"{waiting} tasks of this key wait already, the most one key may have", retry_after_s=RETRY_AFTER_S
+        f"{_tasks_of_key(waiting, 'waits', 'wait')} already, the most one key may have", retry_after_s=RETRY_AFTER_S
     )
 
 
 def key_concurrency(taken: int, concurrency: int, retry_after_s: int) -> SwarmeshError:
     """The key has its share of tasks at once."""
     return KeyConcurrencyError(
-        f"{taken} tasks of this key are under way, and it may have {concurrency} at once", retry_after_s=retry_after_s
+        f"{_tasks_of_key(taken, 'is', 'are')} under way, and it may have {concurrency} at once",
+        retry_after_s=retry_after_s,
     )
 
 
@@ -129,3 +130,7 @@ def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke, *, supplied
     if not waits and not has_prospects(fleet, task):
         return RustbeeLostError(f"{lost}; no other rustbee serves {task.model!r}")
     return None
+
+
+def _tasks_of_key(count: int, does: str, do: str) -> str:
+    return f"1 task of this key {does}" if count == 1 else f"{count} tasks of this key {do}"

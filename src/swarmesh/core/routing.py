@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from swarmesh.core import script
-from swarmesh.core.candidates import kept, unfit
+from swarmesh.core.candidates import BUSY, kept, unfit
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import ModelName, Priority, TaskId, WorkerId
@@ -19,7 +19,7 @@ from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.model_book import ModelBook
 from swarmesh.core.policies import Parts, PolicyName, parts_of
 from swarmesh.core.script import Hook
-from swarmesh.core.script_facts import task_facts, worker_facts
+from swarmesh.core.script_facts import slots_of, task_facts, worker_facts
 from swarmesh.core.script_guard import Scripted
 from swarmesh.core.task import Task
 
@@ -139,10 +139,15 @@ class Router:
         self._homes: dict[WorkerId, ModelName] = {}
         self._now_ms = 0
 
-    def set_policy(self, model: ModelName | None, policy: PolicyName) -> None:
-        """Choose by another rule from now on: for one model, or for all that have none of their own."""
+    def set_policy(self, model: ModelName | None, policy: PolicyName | None) -> None:
+        """Choose by another rule from now on: for one model, or for all that have none of their own.
+
+        None takes a model's own away; what holds for all is never nothing.
+        """
         if model is None:
-            self._policy = policy
+            self._policy = policy if policy is not None else self._policy
+        elif policy is None:
+            self._policies.pop(model, None)
         else:
             self._policies[model] = policy
         for name, book in self._books.items():
@@ -190,7 +195,9 @@ class Router:
         """Whether a script would keep the task from this worker if it had a slot."""
         if not self._scripted.has(Hook.SCORE):
             return False
-        return self._scripted.score(task_facts(task, now_ms), [worker_facts(worker, now_ms)]) == [None]
+        book = self._books.get(worker.model)
+        told = worker_facts(worker, now_ms, all_slots=_all_slots(book) if book is not None else slots_of([worker]))
+        return self._scripted.score(task_facts(task, now_ms), [told]) == [None]
 
     def keeps_from_all(self, task: Task, now_ms: int) -> bool:
         """Whether a script keeps the task from every worker although no other task is in its way."""
@@ -226,18 +233,20 @@ class Router:
 
     def settled(self, worker: Worker, task: Task, now_ms: int, end: StreamEnded | None = None) -> None:
         """Strike a task off the books, and learn from it if it came to its end."""
-        book = self._books.get(worker.model)
-        if book is not None and task.task_id in worker.running:
-            worker.pace.mark(len(worker.running), now_ms, book.costs.crowd_exponent)
+        book, running = self._books.get(worker.model), len(worker.running)
+        was_running = task.task_id in worker.running
+        if book is not None and was_running:
+            worker.pace.mark(running, now_ms, book.costs.crowd_exponent)
+        settle(worker, task)  # Before anything is learned, so that nothing that is told can keep a slot.
+        if not worker.running:
+            worker.read_until_ms = 0
+        if book is not None and was_running:
             if end is None:
-                worker.pace.undone(len(worker.running))
-            elif book.learn(worker, task, end, now_ms):
+                worker.pace.undone(running)
+            elif book.learn(worker, task, end, now_ms, running):
                 for known in book.workers.values():
                     known.worker.pace.is_stale = True
                     self._fleet.note(known.worker)
-        settle(worker, task)
-        if not worker.running:
-            worker.read_until_ms = 0
         if book is not None:
             self._touch(book, worker, now_ms)
 
@@ -354,11 +363,16 @@ def _asked_about(book: ModelBook, task: Task, now_ms: int) -> tuple[list[Weighed
     """The workers that a script is asked about, best first by the built-in rule, and what it is told of each."""
     workers, cached_tokens = book.candidates(task, now_ms, SCRIPT_CANDIDATES_MAX)
     ranked = sorted(book.rule.weigh(workers, task, cached_tokens, now_ms))[:SCRIPT_CANDIDATES_MAX]
-    sign = _sign(book)
+    sign, all_slots = _sign(book), _all_slots(book)
     return ranked, [
-        worker_facts(each[4], now_ms, sign * each[0], cached_tokens[each[3]] if cached_tokens else 0.0)
+        worker_facts(each[4], now_ms, sign * each[0], cached_tokens[each[3]] if cached_tokens else 0.0, all_slots)
         for each in ranked
     ]
+
+
+def _all_slots(book: ModelBook) -> tuple[int, int]:
+    """Of all that serve: of those that are full a script hears nothing else."""
+    return slots_of(known.worker for known in book.workers.values() if known.reason in (None, BUSY))
 
 
 def _sign(book: ModelBook) -> float:

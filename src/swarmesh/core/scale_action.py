@@ -33,7 +33,8 @@ class Start:
 
     Attributes:
         signed_ms: When it last gave a sign of progress that is not loading: it was asked for, its file was copied.
-        limit_ms: How long it may take from there.
+        heard_ms: When anything was last heard of it.
+        limit_ms: How long it may take from `signed_ms` on while it is heard of.
         trouble: What was last heard of it that was no good.
     """
 
@@ -41,6 +42,7 @@ class Start:
     host: HostName
     begun_ms: int
     signed_ms: int
+    heard_ms: int
     limit_ms: int
     trouble: str = ""
 

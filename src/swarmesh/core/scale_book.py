@@ -18,7 +18,7 @@ from swarmesh.core.scale_census import Census
 from swarmesh.core.scale_rule import FULL_SHARE, LOAD_DOWN, Signals
 from swarmesh.core.scale_view import ScaleDecision, ScaleStats
 
-LOAD_HALF_LIFE_MS: Final = 5_000
+LOAD_HALF_LIFE_MS: Final = 30_000
 """Of the mean load: less follows bursts, more reacts later."""
 UP_COOL_DOWN_MS: Final = 30_000
 """After any change before more workers are started for load; not for the first, nor for the minimum."""
@@ -29,6 +29,8 @@ REGRET_MS: Final = 600_000
 HISTORY_MAX: Final = 20
 
 ON_LOAD: Final = frozenset({"load", "full", "queue", "latency"})
+ON_COMFORT: Final = frozenset({"load", "full"})
+"""Of those the ones by which more are started before anybody has to wait."""
 ON_CALM: Final = frozenset({"idle", "low_load"})
 
 
@@ -39,6 +41,7 @@ class Scaled:
     Attributes:
         bounds: None: nothing new is done, and the book is closed once nothing is under way.
         load: Decayed mean share of the slots in use.
+        tasks: The same of the number of running and waiting tasks.
         waiting_since_ms: Since when tasks wait and nobody serves; None while that is not so.
         used_at_ms: When it last had a task.
         got_ms: When a worker of it last became ready; its turn on a contended host starts there.
@@ -47,6 +50,7 @@ class Scaled:
         calm_until_ms: Until then none is stopped for lack of load, because the last time was a mistake.
         not_before_ms: Nothing more is started before: no host had room.
         blocked: Why nothing is done although the rule wants it.
+        doubted_ms: Since when it has looked as if nobody who may be let go had the memory for it; None while not.
         unwanted: The policy script wants no worker although tasks wait.
         fresh: Workers that have become ready a short while ago, and when: whether their start was a success is open.
     """
@@ -60,6 +64,7 @@ class Scaled:
     waiting: int = 0
     wait_ms: int = 0
     load: float = 0.0
+    tasks: float = 0.0
     looked_at_ms: int | None = None
     full_since_ms: int | None = None
     low_since_ms: int | None = None
@@ -71,6 +76,7 @@ class Scaled:
     calm_until_ms: int = 0
     not_before_ms: int = 0
     blocked: str = ""
+    doubted_ms: int | None = None
     unwanted: bool = False
     slots_each: float = 0.0
     last_host: HostName | None = None
@@ -82,10 +88,11 @@ class Scaled:
     def see(self, census: Census, waiting: int, wait_ms: int, now_ms: int) -> None:
         """Take in how things stand."""
         if census.serving and not self.census.serving:
-            self.load = 0.0  # What tasks waited for is there; whether it is enough is told from now on.
+            self.load = self.tasks = 0.0  # What tasks waited for is there; whether it is enough is told from now on.
         self.census, self.waiting, self.wait_ms = census, waiting, wait_ms
         before_ms, self.looked_at_ms = self.looked_at_ms, now_ms
-        self.peak.see(census.busy + waiting, now_ms)
+        if census.serving:  # How many waited for a worker that was being started says little.
+            self.peak.see(census.busy + waiting, now_ms)
         busy = bool(waiting or census.busy)
         self.used_at_ms = max(self.used_at_ms, now_ms if busy else census.used_at_ms)
         self.waiting_since_ms = _since(self.waiting_since_ms, now_ms, holds=bool(waiting) and not census.serving)
@@ -118,8 +125,9 @@ class Scaled:
             full_ms=_age(self.full_since_ms, now_ms),
             low_ms=_age(self.low_since_ms, now_ms),
             spare_ms=now_ms - seen.idle_since_ms if seen.idle_since_ms >= 0 else -1,
-            load_without=self.peak.tasks / left if left > 0 else float(bool(self.peak.tasks)),
+            load_without=self.peak.slots / left if left > 0 else float(bool(self.peak.slots)),
             slots_each=self.slots_each,
+            tasks_mean=self.tasks,
         )
 
     def changed(self, now_ms: int) -> None:
@@ -130,6 +138,10 @@ class Scaled:
     def up_in_ms(self, now_ms: int) -> int:
         """How long until more may be started for load."""
         return max(0, self.changed_ms + UP_COOL_DOWN_MS - now_ms) if self.changed_ms is not None else 0
+
+    def comfort_in_ms(self, now_ms: int) -> int:
+        """How long more are only started for tasks that wait, because one was stopped for lack of load."""
+        return max(0, self.stopped_ms + REGRET_MS - now_ms) if self.stopped_ms is not None else 0
 
     def down_in_ms(self, now_ms: int) -> int:
         """How long until one may be stopped for lack of load."""
@@ -160,6 +172,7 @@ class Scaled:
         elif seen.known_slots:
             keep = 2.0 ** (-step_ms / LOAD_HALF_LIFE_MS)
             self.load = keep * self.load + (1.0 - keep) * min(1.0, seen.known_busy / seen.known_slots)
+            self.tasks = keep * self.tasks + (1.0 - keep) * (seen.busy + self.waiting)
 
     def _wait_since_change(self, now_ms: int) -> int:
         # Who waited for a worker that was being started says nothing about the load of those that serve.

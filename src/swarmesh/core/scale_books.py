@@ -48,6 +48,11 @@ class ScaleBooks:
             state.breaker.succeeded()
             state.not_before_ms = 0
 
+    def room_changed(self) -> None:
+        """A pause is over, somebody has other bounds or is gone: models that lacked room are tried at once."""
+        for state in self.of_model.values():
+            state.breaker.room_changed()
+
     def find(self, model: ModelName) -> Scaled | None:
         """The book of a model, opened if the bounds for all are its bounds; None when it is not scaled."""
         state = self.of_model.get(model)

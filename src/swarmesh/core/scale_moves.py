@@ -13,6 +13,7 @@ from swarmesh.core.events import SitesFound, WorkerStopRequested
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, ModelName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
+from swarmesh.core.load_times import SILENT_MS_MAX
 from swarmesh.core.morph import Vacancy
 from swarmesh.core.placement import HostCandidate
 from swarmesh.core.roster import Roster
@@ -28,18 +29,22 @@ from swarmesh.core.scale_action import (
 from swarmesh.core.scale_book import ON_CALM, Scaled
 from swarmesh.core.scale_books import ScaleBooks
 from swarmesh.core.scale_failures import Failures
+from swarmesh.core.scale_fresh import Newcomers
 from swarmesh.core.scale_room import Chance, RoomFinder, room_made
 from swarmesh.core.scale_sites import Sites, spawn_of
 from swarmesh.core.scale_view import ScaleDecision, ScaleKind
 
-FRESH_MS: Final = 60_000
-"""A worker that ends by itself sooner than this after it became ready was not started with success."""
 NO_ROOM_MS: Final = 60_000
 """After no host had room for one more worker of a model that is served, until the next try."""
 ASK_AGAIN_MS: Final = 10_000
 """While a model waits for its turn: how often the hosts are asked anew."""
+DOUBT_MS: Final = 15_000
+"""How long it has to look as if there could be no room before it is believed: until the hosts were asked twice."""
+PAUSED_MS: Final = 60_000
+"""The same where who has the room is paused: as long as tasks wait for workers that nobody expects."""
 
 _READY: Final = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
+_DOUBT_MS_MAX: Final = {Chance.LATER: 0, Chance.DOUBTFUL: DOUBT_MS, Chance.PAUSED: PAUSED_MS}
 
 
 class Moves:
@@ -49,6 +54,7 @@ class Moves:
         self.rooms = RoomFinder(fleet, books, sites)
         self.loading: dict[WorkerId, ModelName] = {}
         self.failures = Failures(dispatcher, books)
+        self.newcomers = Newcomers(fleet, self.failures)
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._roster = roster
@@ -124,6 +130,7 @@ class Moves:
         if state is None or action is None or start is None:
             self.loading.pop(worker_id, None)
             return
+        start.heard_ms = now_ms
         self._look_at(state, action, start, now_ms, out)
         if state.action is action and action.phase is Phase.LOADING:
             self._end_if_done(state, action, now_ms)
@@ -132,7 +139,7 @@ class Moves:
         """A start takes long and goes on."""
         start = self._start_of(worker_id)
         if start is not None:
-            start.signed_ms = now_ms
+            start.signed_ms = start.heard_ms = now_ms
 
     def troubled(self, worker_id: WorkerId, words: str) -> None:
         """Something was heard of a worker; if it fails now, this is why."""
@@ -143,8 +150,11 @@ class Moves:
     def gone(self, worker: Worker, words: str, now_ms: int, out: list[Command]) -> None:
         """A worker is not there any more; call when the fleet has forgotten it."""
         self._sites.speeds.keep(worker)
+        self._books.room_changed()
         start = self._start_of(worker.worker_id)
         own = self._books.of_model.get(worker.model)
+        if own is not None:
+            self.newcomers.settle(own)
         if own is not None and own.action is not None and start is not None:
             mine = own.action
             self._drop(mine, start)
@@ -153,7 +163,7 @@ class Moves:
                 self.failures.count(own, {str(start.host): start.trouble or words}, now_ms, out)
             self.go_on(own, mine, now_ms, out)
         if own is not None and worker.worker_id in own.fresh:
-            self._judge_fresh(own, worker, worker.worker_id, words, now_ms, out)
+            self.newcomers.judge(own, worker, worker.worker_id, words, now_ms, out)
         for state in list(self._books.of_model.values()):
             action = state.action
             if action is None:
@@ -166,17 +176,6 @@ class Moves:
                 self._go_on_making_room(state, action, now_ms, out)
             elif action.phase is Phase.STOPPING and worker.worker_id in action.stopping:
                 self.go_on(state, action, now_ms, out)
-
-    def look_at_fresh(self, state: Scaled, now_ms: int, out: list[Command]) -> None:
-        """Whether workers that became ready a short while ago have stayed."""
-        for worker_id, ready_ms in list(state.fresh.items()):
-            worker = self._fleet.get(worker_id)
-            dead = worker is None or (worker.status is WorkerStatus.DEAD and not worker.returning)
-            if dead or (worker is not None and worker.stop_at_ms):
-                self._judge_fresh(state, worker, worker_id, "it is dead", now_ms, out)
-            elif now_ms - ready_ms >= FRESH_MS:
-                del state.fresh[worker_id]
-                state.breaker.succeeded()
 
     # seeking and placing
 
@@ -212,10 +211,10 @@ class Moves:
             self._nothing_more(state, action, now_ms)
 
     def _started(self, state: Scaled, action: Action, site: HostCandidate, now_ms: int) -> None:
-        action.room = None
+        action.room, state.doubted_ms = None, None
         action.missing -= 1
         limit_ms = self._books.loads.limit_ms(state.model, site.host, site.need_mib)
-        action.starts[site.worker_id] = Start(site.worker_id, site.host, now_ms, now_ms, limit_ms)
+        action.starts[site.worker_id] = Start(site.worker_id, site.host, now_ms, now_ms, now_ms, limit_ms)
         self.loading[site.worker_id] = state.model
         state.last_host = site.host
         if not action.decision.workers:
@@ -237,19 +236,25 @@ class Moves:
     def _make_room(
         self, state: Scaled, action: Action, reasons: Mapping[str, str], now_ms: int, out: list[Command]
     ) -> None:
+        if self._books.is_paused(state):  # It ends what it has, but does not begin to take from others.
+            self._end(state, action, now_ms, changed=False)
+            return
         chance, vacancy = self.rooms.find(state, action.sites, now_ms)
+        doubt_ms = _doubt_ms(state, chance, now_ms)
         if vacancy is not None:
             self._clear(state, action, vacancy, now_ms, out)
-        elif self._books.is_present(state.model) or (chance is Chance.LATER and not state.waiting):
+        elif self._books.is_present(state.model) or (chance is not Chance.NEVER and not state.waiting):
             words = "; ".join(f"{host}: {why}" for host, why in reasons.items())
             state.not_before_ms, state.blocked = now_ms + NO_ROOM_MS, f"no host has room: {words}"
             self._end(state, action, now_ms, changed=False)
-        elif chance is Chance.LATER:
+        elif doubt_ms <= _DOUBT_MS_MAX.get(chance, -1):
             if action.phase is not Phase.MAKING_ROOM:
                 action.go(Phase.MAKING_ROOM, now_ms)
+        elif chance is Chance.NEVER:
+            self._give_up(state, action, reasons or {"": "no host can be asked"}, now_ms, out)
         else:
-            never = reasons or {"": "no host can be asked"}
-            self._give_up(state, action, never, now_ms, out)
+            self._end(state, action, now_ms, changed=False)
+            self.failures.no_room(state, reasons, now_ms, out)
 
     def _clear(self, state: Scaled, action: Action, vacancy: Vacancy, now_ms: int, out: list[Command]) -> None:
         site = next(site for site in action.sites if site.host == vacancy.host)
@@ -302,9 +307,12 @@ class Moves:
             self._ready(state, action, start, now_ms, out)
         elif worker.status is WorkerStatus.DEAD and not worker.returning:
             self._lost(state, action, start, start.trouble or "it died while it was loading", now_ms, out)
+        elif now_ms - start.heard_ms > SILENT_MS_MAX:
+            words = start.trouble or f"nothing was heard of it for {SILENT_MS_MAX // 1000} s"
+            self._lost(state, action, start, words, now_ms, out)
         elif now_ms - start.signed_ms > start.limit_ms:
             self._books.loads.overran(state.model, start.limit_ms)
-            words = f"it was not ready {start.limit_ms // 1000} s after its last sign of progress"
+            words = f"it was not ready after {start.limit_ms // 1000} s"
             self._lost(state, action, start, words, now_ms, out)
 
     def _ready(self, state: Scaled, action: Action, start: Start, now_ms: int, out: list[Command]) -> None:
@@ -318,26 +326,9 @@ class Moves:
     def _lost(self, state: Scaled, action: Action, start: Start, words: str, now_ms: int, out: list[Command]) -> None:
         self._drop(action, start)
         self._stop(start.worker_id, now_ms, out)
+        self.newcomers.settle(state)
         state.breaker.avoided.add(str(start.host))
         self.failures.count(state, {str(start.host): f"{start.worker_id}: {words}"}, now_ms, out)
-
-    def _judge_fresh(
-        self,
-        state: Scaled,
-        worker: Worker | None,
-        worker_id: WorkerId,
-        words: str,
-        now_ms: int,
-        out: list[Command],
-    ) -> None:
-        ready_ms = state.fresh.pop(worker_id)
-        if worker is not None and worker.stop_at_ms:
-            state.breaker.succeeded()  # It was well until somebody wanted it gone.
-            return
-        place = str(worker.host) if worker is not None else ""
-        state.breaker.avoided.add(place)
-        why = f"{worker_id} ended {(now_ms - ready_ms) / 1000:.0f} s after it was ready: {words}"
-        self.failures.count(state, {place: why}, now_ms, out)
 
     # endings
 
@@ -354,7 +345,7 @@ class Moves:
     def _end(self, state: Scaled, action: Action, now_ms: int, *, changed: bool = True) -> None:
         for start in list(action.starts.values()):
             self._drop(action, start)
-        state.action = None
+        state.action = state.doubted_ms = None
         if changed:
             self._changed(state, now_ms)
 
@@ -389,3 +380,12 @@ class Moves:
 
     def _stop(self, worker_id: WorkerId, now_ms: int, out: list[Command]) -> None:
         self._roster.stop_requested(WorkerStopRequested(worker_id, DRAIN_GRACE_MS), now_ms, out)
+
+
+def _doubt_ms(state: Scaled, chance: Chance, now_ms: int) -> int:
+    if chance not in (Chance.DOUBTFUL, Chance.PAUSED):
+        state.doubted_ms = None
+        return 0
+    if state.doubted_ms is None:
+        state.doubted_ms = now_ms
+    return now_ms - state.doubted_ms

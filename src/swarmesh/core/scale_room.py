@@ -26,8 +26,12 @@ class Chance(StrEnum):
     NOW = "now"
     LATER = "later"
     """Others have the memory and keep it for their turn."""
+    DOUBTFUL = "doubtful"
+    """Nobody who could be let go has enough of it, by books that are not always of this moment."""
+    PAUSED = "paused"
+    """The same, because who has it is paused."""
     NEVER = "never"
-    """Nobody who could be let go has enough of it."""
+    """No host has so much at all."""
 
 
 class RoomFinder:
@@ -47,7 +51,7 @@ class RoomFinder:
         if best is not None and (not best.leavers or worth > BETTER * best.usefulness):
             return Chance.NOW, best
         if serving or not state.waiting:
-            return Chance.NEVER if best is None else Chance.LATER, None
+            return Chance.LATER if best is not None else self._without_hope(sites), None
         if self._has_waited_its_turn(state, now_ms):
             best = self._cheapest(
                 state, sites, lambda other, worker: self._has_had_its_turn(other, worker, now_ms), now_ms
@@ -55,7 +59,21 @@ class RoomFinder:
             if best is not None:
                 return Chance.NOW, best
         possible = self._cheapest(state, sites, lambda _, __: True, now_ms, patient=True)
-        return Chance.NEVER if possible is None else Chance.LATER, None
+        return Chance.LATER if possible is not None else self._without_hope(sites), None
+
+    def _without_hope(self, sites: Sequence[HostCandidate]) -> Chance:
+        # A worker that has just ended or loaded may be counted twice: in the books and in what was measured.
+        large = {site.host for site in sites if _is_open(site) and self._could_hold(site)}
+        if not large:
+            return Chance.NEVER
+        here = (self._books.of_model.get(worker.model) for worker in self._fleet if worker.host in large)
+        return Chance.PAUSED if any(map(self._is_paused, here)) else Chance.DOUBTFUL
+
+    def _is_paused(self, other: Scaled | None) -> bool:
+        return other is not None and self._books.is_paused(other)
+
+    def _could_hold(self, site: HostCandidate) -> bool:
+        return sum(pool.usable_mib for pool in self._sites.pools(site)) >= site.need_mib
 
     def _cheapest(
         self,

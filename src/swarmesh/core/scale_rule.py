@@ -18,7 +18,7 @@ LOAD_UP: Final = 0.8
 LOAD_UP_STEP: Final = 2
 LOAD_DOWN: Final = 0.2
 FULL_SHARE: Final = 0.9
-FULL_MS: Final = 3_000
+FULL_MS: Final = 20_000
 """All workers have to be full for so long: one glance at a moment says little about workers with one slot."""
 QUEUE_UP: Final = 100
 QUEUE_DOWN: Final = 10
@@ -26,9 +26,11 @@ LATENCY_UP_MS: Final = 5_000
 LATENCY_LOAD_MIN: Final = 0.5
 """Below this load nobody waits for a slot: what takes long is the reading, and more workers would not read faster."""
 IDLE_MS: Final = 300_000
-HEADROOM: Final = 0.7
-"""A worker only goes when the others would have been less full than this at the busiest moment of `PEAK_MS`."""
-PEAK_MS: Final = 1_800_000
+IDLE_KEPT_MS: Final = 600_000
+"""The same where some are kept: those beyond the minimum may be wanted again, and going one by one is as good."""
+HEADROOM: Final = 0.75
+"""A worker only goes when the others would have been less full than this in the busiest minute of `PEAK_MS`."""
+PEAK_MS: Final = 900_000
 """Less lets workers go sooner between two bursts, and has to start them again for the second."""
 STEP_MIN: Final = 2
 """One decision at most doubles what serves, or adds so many."""
@@ -43,6 +45,7 @@ class Signals(msgspec.Struct, frozen=True):
         spare_ms: How long the one that is idle longest has been so; -1 when none is idle that may be stopped.
         load_without: The highest load the others would have had of late if that one had been gone.
         slots_each: Of a worker of this model, as last seen; 0 when none has ever been.
+        tasks_mean: Running and waiting tasks, meant over the same time as the load.
     """
 
     stats: ScaleStats
@@ -51,6 +54,7 @@ class Signals(msgspec.Struct, frozen=True):
     spare_ms: int = -1
     load_without: float = 0.0
     slots_each: float = 0.0
+    tasks_mean: float = 0.0
 
     @property
     def present(self) -> int:
@@ -59,9 +63,16 @@ class Signals(msgspec.Struct, frozen=True):
 
     @property
     def demand(self) -> int:
-        """Workers that would hold all tasks at the load from which on more are wanted."""
-        tasks = self.stats.busy + self.stats.waiting
-        return math.ceil(tasks / (LOAD_UP * self.slots_each)) if self.slots_each else min(1, tasks)
+        """Workers that would have a slot for every task at this moment."""
+        return self._workers_for(self.stats.busy + self.stats.waiting, 1.0)
+
+    @property
+    def demand_mean(self) -> int:
+        """Workers that would hold the mean number of tasks at the load from which on more are wanted."""
+        return self._workers_for(self.tasks_mean, LOAD_UP)
+
+    def _workers_for(self, tasks: float, share: float) -> int:
+        return math.ceil(tasks / (share * self.slots_each)) if self.slots_each else math.ceil(min(1, tasks))
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -118,8 +129,10 @@ def _up(signals: Signals, bounds: Bounds) -> Wish | None:
     rule = _up_rule(signals)
     if not rule:
         return None
-    step = LOAD_UP_STEP if rule == "load" else 1
-    wanted = max(stats.serving + step, signals.demand)
+    if rule == "load":
+        wanted = min(stats.serving + LOAD_UP_STEP, max(stats.serving + 1, signals.demand_mean))
+    else:
+        wanted = max(stats.serving + 1, signals.demand)
     most = min(bounds.max_workers, signals.present + max(STEP_MIN, stats.serving))
     target = min(most, wanted)
     return Wish(target, rule) if target > signals.present else None
@@ -142,7 +155,7 @@ def _down(signals: Signals, bounds: Bounds) -> Wish | None:
     stats, present = signals.stats, signals.present
     if present <= bounds.min_workers or stats.starting or signals.spare_ms < 0:
         return None
-    if stats.idle_ms >= IDLE_MS:
+    if stats.idle_ms >= (IDLE_KEPT_MS if bounds.min_workers else IDLE_MS):
         return Wish(bounds.min_workers, "idle")
     # The router gives equals their turn, so with little to do hardly anybody is idle for minutes: low for as long is
     # as good a sign.

@@ -85,7 +85,7 @@ def _down(signals: Signals, min_workers: int) -> list[str]:
         low_s = max(signals.low_ms, signals.spare_ms, 0) / 1000
         said.append(
             f"down by one: a mean load below {LOAD_DOWN} for {IDLE_MS / 1000:.0f} s with fewer than {QUEUE_DOWN} tasks "
-            f"waiting, and the others below {HEADROOM} at the busiest moment; the load is {stats.load:.2f}, low for "
+            f"waiting, and the others below {HEADROOM} in the busiest minute; the load is {stats.load:.2f}, low for "
             f"{low_s:.0f} s now, {stats.waiting} tasks wait, the others would have been {signals.load_without:.2f} full"
         )
     return said

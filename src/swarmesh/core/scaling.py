@@ -20,13 +20,13 @@ from swarmesh.core.ids import ModelName, WorkerId
 from swarmesh.core.memory import MemoryBooks
 from swarmesh.core.roster import Roster
 from swarmesh.core.scale_action import Phase
-from swarmesh.core.scale_book import ON_CALM, ON_LOAD, REGRET_MS, Scaled
+from swarmesh.core.scale_book import ON_CALM, ON_COMFORT, ON_LOAD, REGRET_MS, Scaled
 from swarmesh.core.scale_books import ScaleBooks
 from swarmesh.core.scale_bounds import Bounds
 from swarmesh.core.scale_census import census_of, is_idle
 from swarmesh.core.scale_failures import cannot_be_placed
 from swarmesh.core.scale_moves import Moves
-from swarmesh.core.scale_rule import Signals, Wish, reason, wish
+from swarmesh.core.scale_rule import IDLE_KEPT_MS, Signals, Wish, reason, wish
 from swarmesh.core.scale_sites import Sites
 from swarmesh.core.scale_view import ActionView, ScaleDecision, ScaleKind, ScaleState
 from swarmesh.core.scale_words import action_view, would_change
@@ -73,6 +73,7 @@ class Scaler:
         """Take new bounds in, and forget what kept the model from being placed."""
         self._mark(now_ms)
         self._books.bound(event.model, event.bounds)
+        self._books.room_changed()
         for state in self._open_books():
             if not event.model or state.model == event.model:
                 self._see(state, now_ms)
@@ -83,6 +84,8 @@ class Scaler:
     def paused(self, event: ScalingPaused) -> None:
         """Stop or go on starting and stopping workers."""
         self._books.paused = event.paused
+        if not event.paused:
+            self._books.room_changed()
 
     def load_time_known(self, event: LoadTimeKnown) -> None:
         """Take in what an earlier queen has learned."""
@@ -110,10 +113,12 @@ class Scaler:
         for state in states:
             self._dispatcher.delays.watch(state.model)
             self._see(state, now_ms, depths[state.model])
+        self._scripted.turns.begin(state.model for state in states if state.bounds is not None)
         # Who has waited longest goes first, where two want the same memory.
         for state in sorted(states, key=_waiting_longest):
-            self._moves.look_at_fresh(state, now_ms, out)
+            self._moves.newcomers.look(state, now_ms, out)
             self._step(state, now_ms, out)
+        self._scripted.turns.end()
         self._books.close_unbound()
 
     def asked(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
@@ -132,7 +137,7 @@ class Scaler:
         return worker_id in self._moves.loading
 
     def reported(self, worker_id: WorkerId, now_ms: int, out: list[Command]) -> None:
-        """A worker that `is_loading` has said how far it is."""
+        """A worker that `is_loading` has said that it is there, and whether it is ready."""
         self._moves.reported(worker_id, now_ms, out)
 
     def progressed(self, worker_id: WorkerId, now_ms: int) -> None:
@@ -205,7 +210,7 @@ class Scaler:
         state = copy(known) if known is not None else Scaled(model, self._books.everyone)
         self._see(state, now_ms)
         signals = self._signals(state, now_ms)
-        found = self._wish(state, signals) if state.bounds is not None else Wish(signals.present, "hold")
+        found = self._wish(state, signals, ask=False) if state.bounds is not None else Wish(signals.present, "hold")
         held = self._held_back(state, found, signals, now_ms) if state.bounds is not None else ""
         return ScaleState(
             model=model,
@@ -285,14 +290,17 @@ class Scaler:
             else:
                 state.blocked = "every rustbee of it is in use"
 
-    def _wish(self, state: Scaled, signals: Signals) -> Wish:
+    def _wish(self, state: Scaled, signals: Signals, *, ask: bool = True) -> Wish:
         bounds = state.bounds
         assert bounds is not None, "only a model with bounds is decided for"
         found = wish(signals, bounds)
         if not self._scripted.has(Hook.SCALE):
             return found
-        facts = model_facts(state.model, bounds, signals.present)
-        count = self._scripted.scale(facts, stats_facts(signals.stats, found.target))
+        if ask:
+            facts = model_facts(state.model, bounds, signals.present)
+            count = self._scripted.scale(facts, stats_facts(signals.stats, found.target))
+        else:
+            count = self._scripted.turns.last(state.model)  # Who only looks is no reason to ask.
         if count is None:
             return found
         target = min(bounds.max_workers, max(bounds.min_workers, count))
@@ -310,7 +318,8 @@ class Scaler:
             )
         if found.target > signals.present:
             return self._up_held_back(state, found, signals, now_ms)
-        wait_ms = state.down_in_ms(now_ms) if found.rule in ON_CALM or found.rule == "script" else 0
+        calm = found.rule in ON_CALM and signals.stats.idle_ms < IDLE_KEPT_MS
+        wait_ms = state.down_in_ms(now_ms) if calm or found.rule == "script" else 0
         return f"cool-down: no rustbee is stopped for another {wait_ms / 1000:.0f} s" if wait_ms else ""
 
     def _up_held_back(self, state: Scaled, found: Wish, signals: Signals, now_ms: int) -> str:
@@ -325,6 +334,8 @@ class Scaler:
             return f"no host had room, asked again in {(state.not_before_ms - now_ms) / 1000:.0f} s"
         for_load = found.rule in ON_LOAD or (found.rule == "script" and signals.present)
         wait_ms = state.up_in_ms(now_ms) if for_load else 0
+        if found.rule in ON_COMFORT and not state.waiting:
+            wait_ms = max(wait_ms, state.comfort_in_ms(now_ms))
         return f"cool-down: no rustbee is started for another {wait_ms / 1000:.0f} s" if wait_ms else ""
 
     def _decision(self, state: Scaled, found: Wish, signals: Signals, now_ms: int) -> ScaleDecision:

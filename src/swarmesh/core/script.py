@@ -27,10 +27,15 @@ class Hook(StrEnum):
 
 
 class ScriptFailedError(SwarmeshError):
-    """A script gave no usable opinion: it took too long or too much, raised an error, or answered something else."""
+    """A script gave no usable opinion: it took too long or too much, raised an error, or answered something else.
+
+    Attributes:
+        hook: What failed, if that is not what was asked now: a late answer turns out to be none at the next question.
+    """
 
     code = "policy_script_failed"
     default_hint = "'swarmesh policy check FILE' looks for mistakes; the built-in policy decides meanwhile."
+    hook: Hook | None = None
 
 
 class ScriptAwayError(ScriptFailedError):

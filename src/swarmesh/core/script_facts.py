@@ -5,6 +5,8 @@ None may be a word of the language: there is no fact called ``load``, ``in`` or 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import ModelName
 from swarmesh.core.ledger import CHARS_PER_TOKEN
@@ -31,8 +33,31 @@ def task_facts(task: Task, now_ms: int) -> Facts:
     }
 
 
-def worker_facts(worker: Worker, now_ms: int, score: float = 0.0, cached_tokens: float = 0.0) -> Facts:
-    """A worker that could take a task; ``score`` is what the built-in policy compares it by."""
+def slots_of(workers: Iterable[Worker]) -> tuple[int, int]:
+    """All slots of these workers, and how many of them are free."""
+    slots = free = 0
+    for worker in workers:
+        slots += worker.slots
+        free += worker.slots_free
+    return slots, free
+
+
+def worker_facts(
+    worker: Worker,
+    now_ms: int,
+    score: float = 0.0,
+    cached_tokens: float = 0.0,
+    all_slots: tuple[int, int] = (0, 0),
+) -> Facts:
+    """A worker that could take a task.
+
+    Args:
+        worker: Which one.
+        now_ms: The time.
+        score: What the built-in policy compares it by.
+        cached_tokens: What it has read of the prompt.
+        all_slots: What `slots_of` says of all that serve its model: a script is told of those only that are free.
+    """
     used = len(worker.running)
     return {
         "id": worker.worker_id,
@@ -43,6 +68,8 @@ def worker_facts(worker: Worker, now_ms: int, score: float = 0.0, cached_tokens:
         "slots": worker.slots,
         "slots_used": used,
         "slots_free": worker.slots_free,
+        "all_slots": all_slots[0],
+        "all_slots_free": all_slots[1],
         "load_ratio": used / worker.slots if worker.slots else 1.0,
         "backlog_tokens": worker.backlog,
         "speed": worker.pace.speed(worker.pace.rated),

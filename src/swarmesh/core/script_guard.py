@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+from swarmesh.core.ids import ModelName
 from swarmesh.core.script import Facts, Hook, Script, ScriptAwayError, ScriptFailedError
+from swarmesh.core.script_turns import ScaleTurns
 
 _Opinion = TypeVar("_Opinion")
 
@@ -22,6 +24,7 @@ class Scripted:
         failures: How often it has failed since it is in use.
         last_error: What it did wrong last, in words; empty if nothing yet.
         is_off: It failed too often and is not asked any more.
+        turns: Of which models it is asked how many workers they ought to have, and what it said last.
     """
 
     def __init__(self, script: Script | None = None) -> None:
@@ -33,6 +36,7 @@ class Scripted:
         self._hooks: frozenset[Hook] = script.hooks if script is not None else frozenset()
         self._in_a_row: Counter[Hook] = Counter()
         self._alarm: str | None = None
+        self.turns = ScaleTurns()
         self.failures = 0
         self.last_error = ""
         self.is_off = False
@@ -59,8 +63,13 @@ class Scripted:
         return self._ask(Hook.PLACE, lambda script: _scores(script.place(model, hosts), len(hosts)))
 
     def scale(self, model: Facts, stats: Facts) -> int | None:
-        """How many workers the model ought to have."""
-        return self._ask(Hook.SCALE, lambda script: _count(script.scale(model, stats)))
+        """How many workers the model ought to have; what it said last while it is another model's turn."""
+        name = ModelName(str(model.get("name", "")))
+        if not self.turns.is_due(name):
+            return self.turns.last(name)
+        count = self._ask(Hook.SCALE, lambda script: _count(script.scale(model, stats)))
+        self.turns.answered(name, count)
+        return count
 
     def take_alarm(self) -> str | None:
         """What people must know, told once: that the script was turned off, and why."""
@@ -75,7 +84,7 @@ class Scripted:
         except ScriptAwayError:
             return None  # No fault of the script: nothing is counted.
         except ScriptFailedError as error:
-            self._failed(hook, error)
+            self._failed(error.hook or hook, error)
             return None
         self._in_a_row[hook] = 0
         return opinion

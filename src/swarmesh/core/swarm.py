@@ -87,8 +87,8 @@ class Swarm:
         self.dispatcher.admission.supply = self.scaler
         self.hosts = Hosts(self.fleet, self.roster, self.dispatcher)
 
-    def set_policy(self, model: ModelName | None, policy: PolicyName) -> None:
-        """Choose workers by another rule from now on: for one model, or for all that have none of their own."""
+    def set_policy(self, model: ModelName | None, policy: PolicyName | None) -> None:
+        """Choose workers by another rule from now on: for one model (None for that of all), or for all others."""
         self.router.set_policy(model, policy)
 
     def set_script(self, script: Script | None) -> None:
@@ -104,7 +104,7 @@ class Swarm:
             case TaskSubmitted():
                 self.dispatcher.submitted(event, now_ms, out)
             case StreamEnded():
-                self.dispatcher.ended(event, now_ms, out)
+                self.dispatcher.ended(event.bounded(), now_ms, out)
             case WorkerWaggled():
                 self.roster.waggled(event, now_ms, out)
                 if self.scaler.is_loading(event.worker_id):

@@ -63,7 +63,7 @@ class Task(msgspec.Struct):
 
     Attributes:
         durable: The task is in the hivecomb, so its changes must be recorded there.
-        prompt_chars: Length of the prompt in characters, the base of the predicted work.
+        prompt_chars: Size of what is asked as JSON, the base of the predicted work.
         max_tokens: Upper bound of generated tokens, 0 when the client set none.
         resumable: What was shown of it can be gone on with, so that it may be preempted.
         fingerprint: Equal for requests that ask the same; 0 when nobody knows.

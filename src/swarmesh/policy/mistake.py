@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from swarmesh.core.script import ScriptFailedError
+from swarmesh.core.script import Hook, ScriptFailedError
 
 LINE_CHARS_MAX: Final = 200
 MESSAGE_CHARS_MAX: Final = 1_000
@@ -66,6 +66,10 @@ class ScriptInvalidError(ScriptFailedError):
         super().__init__(self.mistakes[0].words + (f" (and {more} more)" if more else ""), param="source")
 
 
+class ScriptEndedError(ScriptInvalidError):
+    """Its process ended while the script was loaded: by the script's fault, or by that of a machine in need."""
+
+
 class ScriptMistakeError(ScriptFailedError):
     """The script gave no usable answer.
 
@@ -73,8 +77,9 @@ class ScriptMistakeError(ScriptFailedError):
         mistake: Why, and where.
     """
 
-    def __init__(self, mistake: Mistake) -> None:
+    def __init__(self, mistake: Mistake, hook: Hook | None = None) -> None:
         self.mistake = mistake
+        self.hook = hook
         super().__init__(mistake.words)
 
 

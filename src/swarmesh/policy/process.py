@@ -57,16 +57,10 @@ class ScriptProcess:
     """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
         try:
-            self._popen = _spawn(theirs.fileno())
+            self._popen, self._socket = _spawned()
         except OSError as error:
-            ours.close()
             raise ProcessEndedError(f"its process cannot be started: {error.strerror}") from error
-        finally:
-            theirs.close()
-        self._socket = ours
         self._buffer = bytearray()
         self.started_s = time.monotonic()
 
@@ -169,6 +163,18 @@ class ScriptProcess:
             self.kill()
             raise ProcessEndedError(f"its process said what nobody understands: {error}") from error
         return report
+
+
+def _spawned() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A process and our end of the socket to it; nothing is left open when there is none."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
+            return _spawn(theirs.fileno()), ours
+        except OSError:
+            ours.close()
+            raise
 
 
 def _spawn(stdin: int) -> subprocess.Popen[bytes]:

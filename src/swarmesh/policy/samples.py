@@ -18,6 +18,7 @@ from swarmesh.core.script_facts import host_facts, model_facts, stats_facts, tas
 from swarmesh.core.task import Task
 
 _NOW_MS: Final = 600_000
+_ALL_SLOTS: Final = (7, 3)
 _SMALL: Final = ModelName("qwen2.5-0.5b")
 _LARGE: Final = ModelName("llama-3.3-70b")
 
@@ -72,9 +73,9 @@ def _task(priority: Priority) -> Facts:
 
 def _workers() -> tuple[Facts, ...]:
     return (
-        worker_facts(_worker("rustbee-3", "tower", "rocm", 1, 0), _NOW_MS, 0.2),
-        worker_facts(_worker("rustbee-2", "laptop", "cpu", 2, 1), _NOW_MS, 0.8),
-        worker_facts(_worker("rustbee-1", "localhost", "cuda", 4, 3), _NOW_MS, 1.5, 128.0),
+        worker_facts(_worker("rustbee-3", "tower", "rocm", 1, 0), _NOW_MS, 0.2, all_slots=_ALL_SLOTS),
+        worker_facts(_worker("rustbee-2", "laptop", "cpu", 2, 1), _NOW_MS, 0.8, all_slots=_ALL_SLOTS),
+        worker_facts(_worker("rustbee-1", "localhost", "cuda", 4, 3), _NOW_MS, 1.5, 128.0, _ALL_SLOTS),
     )
 
 

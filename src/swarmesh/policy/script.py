@@ -12,7 +12,7 @@ import msgspec
 from swarmesh.core.script import Facts, Hook, Script, ScriptAwayError, ScriptFailedError
 from swarmesh.policy.answers import oddness, words
 from swarmesh.policy.frames import Answer, Ask, Failure, Load, Loaded, Refused, Report
-from swarmesh.policy.mistake import Mistake, ScriptInvalidError, ScriptMistakeError
+from swarmesh.policy.mistake import Mistake, ScriptEndedError, ScriptInvalidError, ScriptMistakeError
 from swarmesh.policy.moment import Moment, moment
 from swarmesh.policy.process import ProcessEndedError, ScriptProcess, demand_language
 
@@ -60,7 +60,7 @@ class Tally(msgspec.Struct):
 class _Late(NamedTuple):
     """A question whose answer has not come in time; monotonic seconds."""
 
-    hook: str
+    hook: Hook
     since_s: float
 
 
@@ -120,7 +120,8 @@ class SandboxedScript(Script):
             answer_s: How long one answer is waited for; `ANSWER_S_MAX` unless given.
 
         Raises:
-            ScriptInvalidError: It has mistakes, or ended its process while it was loaded.
+            ScriptInvalidError: It has mistakes.
+            ScriptEndedError: Its process ended while it was loaded.
             ScriptFailedError: Its process cannot be started, or did not load it in time, or there is no Starlark here.
         """
         demand_language()
@@ -131,7 +132,7 @@ class SandboxedScript(Script):
             report = process.receive(START_S_MAX)
         except ProcessEndedError as error:
             process.wait_gone(_GONE_S_MAX)
-            raise ScriptInvalidError([Mistake(f"cannot be loaded: {error}", load.name)]) from error
+            raise ScriptEndedError([Mistake(f"cannot be loaded: {error}", load.name)]) from error
         if isinstance(report, Loaded):
             return cls(load, report, process, said=said, clock=clock, answer_s=answer_s or ANSWER_S_MAX)
         process.kill()
@@ -176,10 +177,11 @@ class SandboxedScript(Script):
         return answer
 
     def close(self) -> None:
-        """End its process; it can be asked no more."""
+        """End its process; it can be asked no more. Takes no longer than `_GONE_S_MAX`, whatever keeps processes."""
         self._drop()
+        until_s = time.monotonic() + _GONE_S_MAX
         while self._dying:
-            self._dying.popleft().wait_gone(_GONE_S_MAX)
+            self._dying.popleft().wait_gone(max(0.0, until_s - time.monotonic()))
 
     def _ask(self, hook: Hook, arguments: list[Facts | Sequence[Facts]], expected: int) -> Any:
         process = self._ready()
@@ -187,17 +189,17 @@ class SandboxedScript(Script):
         self.tally.asked += 1
         line = msgspec.json.encode(arguments, enc_hook=_plain).decode()
         began_s = time.monotonic()
-        report = self._answer(process, Ask(self._serial, hook, line, self._moment(), expected), began_s)
+        report = self._answer(process, hook, Ask(self._serial, hook, line, self._moment(), expected), began_s)
         self._count(report, time.monotonic() - began_s)
         self._said(report.said)
         if isinstance(report, Failure):
-            raise self._failed(report.mistake)
+            raise self._failed(hook, report.mistake)
         odd = oddness(hook, report.value, expected)
         if odd is not None:
-            raise self._failed(Mistake(words(hook, odd, expected), self.name))
+            raise self._failed(hook, Mistake(words(hook, odd, expected), self.name))
         return report.value
 
-    def _answer(self, process: ScriptProcess, ask: Ask, began_s: float) -> Answer | Failure:
+    def _answer(self, process: ScriptProcess, hook: Hook, ask: Ask, began_s: float) -> Answer | Failure:
         until_s = began_s + self._answer_s
         try:
             process.send(ask, self._answer_s)
@@ -206,11 +208,11 @@ class SandboxedScript(Script):
                     return report
         except ProcessEndedError as error:
             self._drop()
-            raise self._failed(Mistake(f"{ask.hook}: {error}", self.name)) from error
+            raise self._failed(hook, Mistake(f"{hook}: {error}", self.name)) from error
         # Whose fault it is will be known when it comes: the script's, or that of a machine with no time for it.
-        self._late = _Late(ask.hook, began_s)
+        self._late = _Late(hook, began_s)
         self.tally.late += 1
-        raise ScriptAwayError(f"{self.name}: {ask.hook} gave no answer within {self._answer_s * 1_000:g} ms")
+        raise ScriptAwayError(f"{self.name}: {hook} gave no answer within {self._answer_s * 1_000:g} ms")
 
     def _ready(self) -> ScriptProcess:
         """The process, if it can be asked now.
@@ -261,18 +263,19 @@ class SandboxedScript(Script):
             report = process.receive(0.0)
         except ProcessEndedError as error:
             self._drop()
-            raise self._failed(Mistake(f"{late.hook}: {error}", self.name)) from error
+            raise self._failed(late.hook, Mistake(f"{late.hook}: {error}", self.name)) from error
         if report is None:
             self._give_up(late)
             return
         self._late = None
         if isinstance(report, Failure):
-            raise self._failed(report.mistake)
+            raise self._failed(late.hook, report.mistake)
 
     def _give_up(self, late: _Late) -> None:
         if time.monotonic() - late.since_s > LATE_S_MAX:
             self._drop()
-            raise self._failed(Mistake(f"{late.hook} gave no answer within {LATE_S_MAX * 1_000:g} ms", self.name))
+            mistake = Mistake(f"{late.hook} gave no answer within {LATE_S_MAX * 1_000:g} ms", self.name)
+            raise self._failed(late.hook, mistake)
 
     def _received(self, process: ScriptProcess) -> Report | None:
         try:
@@ -291,10 +294,10 @@ class SandboxedScript(Script):
         while self._dying and self._dying[0].is_gone():
             self._dying.popleft()
 
-    def _failed(self, mistake: Mistake) -> ScriptMistakeError:
+    def _failed(self, hook: Hook, mistake: Mistake) -> ScriptMistakeError:
         self.tally.failed += 1
         self.errors.append((time.time(), mistake.words))
-        return ScriptMistakeError(mistake)
+        return ScriptMistakeError(mistake, hook)
 
     def _count(self, report: Answer | Failure, round_trip_s: float) -> None:
         tally, micros = self.tally, round(round_trip_s * 1_000_000)

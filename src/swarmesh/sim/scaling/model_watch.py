@@ -36,7 +36,8 @@ class ModelWatch:
         goes_on: The search under way is for one more worker of an action that has begun.
         lacks_room: The last search was in vain so far.
         failures: Starts that failed, one after another; one that ends by itself within a minute of being
-            ready has failed, one that is stopped then has not.
+            ready has failed, unless it was stopped or has ended a task.
+        unproved: Workers of which it is open whether their start has failed.
         hopeless_until_ms: Until then it may be that nothing is tried because too much failed.
         short_since_ms: Since when fewer are ready than the owner wants, and could have been made ready.
         above_since_ms: Since when there are more than the owner allows.
@@ -59,6 +60,7 @@ class ModelWatch:
     goes_on: bool = False
     lacks_room: bool = False
     failures: int = 0
+    unproved: set[WorkerId] = field(default_factory=set)
     hopeless_until_ms: int = -1
     short_since_ms: int = 0
     above_since_ms: int | None = None
@@ -113,7 +115,13 @@ class ModelWatch:
 
     def look_at_starts(self, now_ms: int) -> None:
         """A worker that has served for a while ends the row of failures."""
-        if self.failures and any(now_ms - ready_ms >= FRESH_MS for ready_ms in self.ready.values()):
+        for worker_id in [each for each in self.unproved if now_ms - self.ready[each] >= FRESH_MS]:
+            self.proved(worker_id)
+
+    def proved(self, worker_id: WorkerId) -> None:
+        """A worker has ended a task, was stopped, or has stayed: its start was a success."""
+        if worker_id in self.unproved:
+            self.unproved.discard(worker_id)
             self.failures = 0
 
     def failed(self, now_ms: int) -> None:
@@ -126,11 +134,10 @@ class ModelWatch:
     def gone(self, worker_id: WorkerId, now_ms: int) -> None:
         """A worker is no more."""
         if worker_id not in self.draining:
-            if worker_id in self.starting or now_ms - self.ready.get(worker_id, now_ms) < FRESH_MS:
+            if worker_id in self.starting or worker_id in self.unproved:
                 self.failed(now_ms)
             self.begin_anew(now_ms)
-        elif worker_id in self.ready:
-            self.failures = 0
+        self.unproved.discard(worker_id)
         self.starting.pop(worker_id, None)
         self.ready.pop(worker_id, None)
         self.draining.pop(worker_id, None)

@@ -108,6 +108,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dies_every_ms: int = 0
     stop_lost_share: float = 0.0
 
+    @property
+    def is_troubled(self) -> bool:
+        """Whether anything fails, dies or gets lost."""
+        return bool(self.start_fails_share or self.dies_every_ms or self.stop_lost_share)
+
     def fits_somewhere(self, model: ModelPlan) -> bool:
         """Whether a host that is empty could hold it."""
         return any(model.need_mib <= host.usable_mib for host in self.hosts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from swarmesh.core.commands import BreakStream, Command, FailTask, SeekSites, SpawnWorker, StartStream, StopWorker
@@ -19,7 +20,7 @@ from swarmesh.core.events import (
     WorkerWaggled,
 )
 from swarmesh.core.fleet import Worker
-from swarmesh.core.ids import ModelName, TaskId, WorkerId
+from swarmesh.core.ids import HostName, ModelName, TaskId, WorkerId
 from swarmesh.core.swarm import Swarm
 from swarmesh.sim.scaling.host import Host
 from swarmesh.sim.scaling.model_watch import ModelWatch
@@ -54,6 +55,7 @@ class ScaleWatch:
         self._model_of: dict[WorkerId, ModelWatch] = {}
         self._offered: dict[WorkerId, ModelWatch] = {}
         self._task_of: dict[TaskId, ModelWatch] = {}
+        self._runs_on: dict[TaskId, WorkerId] = {}
         self._own_bounds: set[ModelName] = set()
         self._paused_ms: int | None = None
         self._ticked_ms = 0
@@ -106,6 +108,7 @@ class ScaleWatch:
                 model = self._task_of[event.task_id] = self.models[event.model]
                 model.open[event.task_id] = model.asked_ms = now_ms
             case StreamEnded():
+                self._task_of[event.task_id].proved(self._runs_on[event.task_id])
                 self._ended(event.task_id, now_ms)
             case WorkerWaggled() | WorkerRegistered():
                 if event.ready and event.worker_id in self._model_of:
@@ -190,6 +193,7 @@ class ScaleWatch:
         asleep = not model.open and not model.least and now_ms - model.asked_ms >= ASLEEP_MS
         kind = MoveKind.EVICT if newcomers else MoveKind.SLEEP if asleep else MoveKind.DOWN
         model.draining[worker.worker_id] = kind
+        model.proved(worker.worker_id)
         model.moves.append(Move(now_ms, kind))
         starved = any(not newcomer.serving and newcomer.open for newcomer in newcomers)
         may = not worker.running or above or starved
@@ -213,6 +217,7 @@ class ScaleWatch:
         if ordered_ms is None:
             return
         model.ready[worker_id] = now_ms
+        model.unproved.add(worker_id)
         if model.first is not None and model.first[0] == worker_id:
             came_ms = model.open.get(model.first[1])
             if came_ms is not None:
@@ -234,12 +239,16 @@ class ScaleWatch:
 
     def _starts(self, command: StartStream, now_ms: int) -> None:
         model = self._task_of[command.task_id]
+        self._runs_on[command.task_id] = command.worker_id
         waited_ms = now_ms - model.open[command.task_id]
-        in_time = waited_ms <= self._plan.wait_ms_max or self._cannot_be_placed(model, now_ms)
+        # Where starts fail and workers die, each costs the time of a load.
+        may_ms = self._plan.wait_ms_max * (2 if self._plan.is_troubled else 1)
+        in_time = waited_ms <= may_ms or self._cannot_be_placed(model, now_ms)
         self.verdicts.demand(Check.PATIENCE, in_time, "{} has waited {} s", command.task_id, waited_ms // 1_000)
 
     def _ended(self, task_id: TaskId, now_ms: int) -> None:
         model = self._task_of.pop(task_id)
+        self._runs_on.pop(task_id, None)
         del model.open[task_id]
         model.asked_ms = now_ms
 
@@ -283,8 +292,16 @@ class ScaleWatch:
 
     def _cannot_be_placed(self, model: ModelWatch, now_ms: int) -> bool:
         hopeless = now_ms < model.hopeless_until_ms or not self._plan.fits_somewhere(model.plan)
-        # A worker of a paused model keeps the memory that another one needs.
-        return hopeless or model.bounds is None or any(map(self._is_paused, self.models.values()))
+        return hopeless or model.bounds is None or self._is_paused(model) or self._is_kept_out(model)
+
+    def _is_kept_out(self, model: ModelWatch) -> bool:
+        """Whether workers of paused models hold memory without which no host has enough for it."""
+        kept: Counter[HostName] = Counter()
+        for worker in self._swarm.fleet:
+            other = self._model_of[worker.worker_id]
+            kept[worker.host] += other.plan.need_mib if other is not model and self._is_paused(other) else 0
+        hosts = [host for host in self._plan.hosts if model.plan.need_mib <= host.usable_mib]
+        return all(kept[host.name] and kept[host.name] + model.plan.need_mib > host.usable_mib for host in hosts)
 
 
 def _told(moves: list[Move]) -> str:
