@@ -128,6 +128,7 @@ def flow(job_id: str = "job-1", **more: Any) -> dict[str, Any]:
         "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
         "error": None,
         "decision": "least-work chose rustbee-1 of 1 (none vetoed)",
+        "waiting_because": None,
         **more,
     }
 
@@ -189,6 +190,7 @@ class FakeQueen:
         loading: How often a new rustbee is shown as starting before it is healthy.
         whence: What she knows about the key of a host that is added.
         spawn_error: What a new rustbee dies of.
+        refused_as: What an error calls the task that it refuses.
     """
 
     url: str = ""
@@ -208,6 +210,7 @@ class FakeQueen:
     loading: int = 1
     whence: str = "compare it with the host's own, if you can"
     spawn_error: dict[str, Any] | None = None
+    refused_as: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def requests(self, method: str, path: str) -> list[Seen]:
@@ -360,6 +363,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_json(self, status: int, body: Any) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
+        if status >= 400 and self.queen.refused_as:
+            self.send_header("x-swarmesh-task", self.queen.refused_as)
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -220,6 +220,15 @@ async def test_tasks_are_listed_by_status(store: Store) -> None:
     assert ids(await store.tasks(statuses=("cancelled",))) == ["cancelled"]
 
 
+async def test_tasks_of_one_key_are_listed_alone(store: Store) -> None:
+    for number, key in enumerate(("ada", "bob", "ada", "bob")):
+        await store.insert_task(a_task(f"{key}{number}", key_id=KeyId(key), created_at_ms=number, status="done"))
+    assert ids(await store.tasks(key_id=KeyId("ada"))) == ["ada2", "ada0"]
+    assert ids(await store.tasks(key_id=KeyId("ada"), limit=1, statuses=("done",))) == ["ada2"]
+    assert ids(await store.tasks(key_id=KeyId("ada"), before_ms=2)) == ["ada0"]
+    assert ids(await store.tasks(key_id=KeyId("eve"))) == []
+
+
 async def test_unfinished_tasks_come_in_the_order_of_submission_with_their_requests(store: Store) -> None:
     for name, created_at_ms in [("late", 300), ("early", 100), ("over", 50), ("middle", 200)]:
         await store.insert_task(a_task(name, created_at_ms=created_at_ms))

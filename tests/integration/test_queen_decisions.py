@@ -193,7 +193,8 @@ async def test_who_waits_is_told_what_for(rig: Rig, new_agent: NewAgent, until: 
     told = await explained(rig, job_id)
     assert (told["chosen"], told["vetoes"], told["considered"]) == (None, {"busy": 1}, 1)
     assert [attempt["outcome"] for attempt in told["attempts"]] == ["waiting"]
-    assert told["would_change"] == ["one rustbee would have been considered with a free slot"]
+    assert told["words"] == "all slots of the one rustbee with 'fake' are in use, and it is next"
+    assert told["would_change"] == ["a free slot: a task that runs now has to end, or one more rustbee to start"]
     (await agent.call(0)).json(200, completion())
     call = await agent.call(1)
     assert [attempt["outcome"] for attempt in (await explained(rig, job_id))["attempts"]] == ["running"]
@@ -244,6 +245,12 @@ async def test_policies_are_listed_and_changed(rig: Rig, new_worker: NewWorker) 
     assert {entry["name"]: entry["modelcells"] for entry in changed if entry["modelcells"]} == {"least-work": ["fake"]}
     answer = await rig.ask("POST", CHAT, chat())
     assert (await explained(rig, answer.headers["x-swarmesh-task"]))["policy"] == "least-work"
+    changed = (await rig.json("PUT", POLICIES, {"policy": None, "modelcell": "fake"}))["policies"]
+    assert [entry["name"] for entry in changed if entry["modelcells"]] == []
+    answer = await rig.ask("POST", CHAT, chat())
+    assert (await explained(rig, answer.headers["x-swarmesh-task"]))["policy"] == "foraging"
+    refused = await rig.ask("PUT", POLICIES, {"policy": None, "modelcell": "fake"})
+    assert (refused.status, refused.error["message"]) == (409, "'fake' has no policy of its own")
 
 
 @pytest.mark.parametrize(
@@ -252,6 +259,8 @@ async def test_policies_are_listed_and_changed(rig: Rig, new_worker: NewWorker) 
         ({"policy": "foragin"}, 400, "'foraging'"),
         ({"policy": "swarm", "modelcell": "nobodys"}, 404, "models list"),
         ({"modelcell": "fake"}, 400, ""),
+        ({"policy": None}, 400, "swarmesh policy use NAME"),
+        ({"policy": None, "modelcell": "nobodys"}, 404, "models list"),
         ({"policy": "swarm", "model": "fake"}, 400, ""),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from queen_rig import CHAT, Rig, chat, running_queen
+from queen_rig import CHAT, FLOW, Rig, chat, running_queen
 from scripted_worker import ScriptedAgent, ScriptedWorker, chat_chunk, completion, end_mark, holds
 from swarmesh.core.script import Hook
 from swarmesh.policy import script as policy_script
@@ -113,6 +113,14 @@ async def test_three_failures_in_a_row_are_an_alarm_and_the_built_in_policy(rig:
     await activate(rig, "def score(task, workers):\n    return [1 for _ in workers]\n")
     await traffic(rig, AT_ONCE)
     assert (await rig.json("GET", SCRIPT))["state"] == "active"
+
+
+@pytest.mark.usefixtures("workers", "patient")
+async def test_of_a_nectarflow_the_script_is_asked_once(rig: Rig) -> None:
+    await activate(rig, "def admit(task):\n    return None\n")
+    for _ in range(2):
+        assert (await rig.ask("POST", FLOW, {"modelcell": "fake", "prompt": "hi"})).status == 202
+    assert (await rig.json("GET", SCRIPT))["asked"] == 2
 
 
 @pytest.mark.usefixtures("workers")

@@ -193,7 +193,7 @@ async def test_more_waiting_than_one_key_may_have(tmp_path: Path, new_worker: Ne
             refused = await rig.ask("POST", path, body, {"idempotency-key": "once"})
             assert (refused.status, refused.error["code"]) == (429, "queue_full")
             assert int(refused.headers["retry-after"]) > 0
-            assert "1 tasks of this key wait already" in refused.error["message"]
+            assert "1 task of this key waits already" in refused.error["message"]
         assert rig.relayed == 2
         kept = await rig.json("GET", "/v2/swarmesh/nectarflows")
         assert kept == {"nectarflows": []}, "what was refused has not used up its idempotency key"

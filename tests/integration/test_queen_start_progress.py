@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from queen_rig import CHAT, FLOW, TOKENS, Rig, chat, running_queen
-from raw_client import Answer, RawConnection
+from raw_client import Answer, RawConnection, ask_once
 from scripted_worker import Call, ScriptedAgent, chat_chunk, completion, end_mark, holds, token
 from swarmesh.core.ids import HostName, ModelName
 from swarmesh.core.scale_view import ActionView, ScaleKind
@@ -23,6 +23,7 @@ NewAgent = Callable[[str], Awaitable[ScriptedAgent]]
 Until = Callable[..., Awaitable[Any]]
 
 WORDS = "fake is being loaded on mac"
+BUSY_WORDS = "all slots of the one rustbee with 'fake' are in use, and it is next"
 
 
 class Start:
@@ -109,7 +110,7 @@ async def test_a_stream_begins_with_what_it_waits_for(rig: Rig, busy: ScriptedAg
     assert told["attempts"][0]["outcome"] == "ended"
 
 
-async def test_whoever_waits_for_something_else_hears_nothing(
+async def test_whoever_waits_for_a_slot_gets_the_head_of_who_answers(
     rig: Rig, busy: ScriptedAgent, start: Start, until: Until
 ) -> None:
     start.over = True
@@ -278,6 +279,41 @@ def done_event(seq: int, job_id: str) -> bytes:
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     data = json.dumps({"job_id": job_id, "finish_reason": "stop", "usage": usage})
     return f"id: {seq}\nevent: done\ndata: {data}\n\n".encode()
+
+
+async def test_a_nectarflow_that_waits_for_its_keys_limit_says_so(
+    rig: Rig, start: Start, new_agent: NewAgent, until: Until
+) -> None:
+    start.over = True
+    agent = await new_agent("rustbee-1")
+    agent.behaviour, agent.pings = holds, True
+    await rig.register(agent, slots=4)
+    made = await rig.json("POST", "/v2/swarmesh/keys", {"name": "laptop", "concurrency": 1})
+    auth = {"authorization": f"Bearer {made['key']}"}
+    first = await ask_once(rig.url, "POST", FLOW, {"prompt": "hi", "modelcell": "fake"}, auth)
+    call = await agent.call()
+    client = await rig.connect()
+    body = json.dumps({"prompt": "hi", "modelcell": "fake", "stream": True}).encode()
+    head = f"POST {FLOW} HTTP/1.1\r\nhost: t\r\nauthorization: {auth['authorization']}\r\n"
+    client.send(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    await client.read_head()
+    events = client.events()
+    job_id = json.loads((await anext(events)).data)["job_id"]
+    told = progress_of(await anext(events))
+    words = "1 task of its key is under way, and the key may have 1 at once; one ends in about 5 s"
+    assert (told["job_id"], told["phase"], told["expected_s"], told["message"]) == (job_id, "waiting", None, words)
+    assert progress_of(await anext(events))["message"] == words, "again and again"
+    view = await rig.json("GET", f"{FLOW}/{job_id}")
+    assert (view["status"], view["attempts"], view["waiting_because"]) == ("queued", 0, words)
+    why = await rig.json("GET", f"/v2/swarmesh/explain/task/{job_id}")
+    assert (why["chosen"], why["reason"], why["words"]) == (None, "waiting", words)
+    assert why["would_change"] == ["fewer tasks of this key under way, or a key that may have more at once"]
+    call.last(token(1, "one", 3), done_event(2, first.json()["job_id"]))
+    again = await agent.call(1)
+    again.last(token(1, "two", 3), done_event(2, job_id))
+    assert [event.name async for event in events if event.name != "progress"] == ["token", "done"]
+    assert (await rig.json("GET", f"{FLOW}/{job_id}"))["waiting_because"] is None
+    await until(rig.is_idle)
 
 
 async def test_whoever_comes_back_hears_of_it_too(rig: Rig, busy: ScriptedAgent, until: Until) -> None:

@@ -160,8 +160,12 @@ async def test_what_cannot_start_is_given_up_and_said(home: Path, until: Until) 
         assert view["breaker_s"] > 0
         assert "no_such_module" in view["breaker_reason"]
         assert workers(rig) == []
-        alarms = (await rig.json("GET", "/v2/swarmesh/alarms"))["alarms"]
-        assert any(not alarm["rustbee_id"] and BROKEN in alarm["message"] for alarm in alarms)
+
+        async def is_told() -> bool:
+            alarms = (await rig.json("GET", "/v2/swarmesh/alarms"))["alarms"]
+            return any(not alarm["rustbee_id"] and BROKEN in alarm["message"] for alarm in alarms)
+
+        await until(is_told, "an alarm is written when there is time for it")
 
 
 async def test_bounds_outlive_the_queen(home: Path, until: Until) -> None:

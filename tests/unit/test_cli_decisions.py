@@ -56,7 +56,7 @@ def explained(*attempts: dict[str, Any], **more: Any) -> dict[str, Any]:
         "task": "flow-1",
         "modelcell": "demo",
         **{name: attempts[-1][name] for name in names},
-        "would_change": ["rustbee-2 had been chosen with 0.8 s less backlog"],
+        "would_change": ["rustbee-2 would have been chosen with 0.8 s less backlog"],
         "attempts": list(attempts),
         **more,
     }
@@ -90,6 +90,16 @@ def test_a_policy_is_chosen(shell: Shell) -> None:
     ]
 
 
+def test_a_policy_is_taken_away(shell: Shell) -> None:
+    shell.queen.answers["PUT", POLICIES] = (200, {"policies": [policy("foraging"), policy("swarm", active=True)]})
+    result = shell.run("policy", "unset", "--modelcell", "demo")
+    assert result.out == "demo goes by swarm now, as every modelcell without a policy of its own\n"
+    assert "[routing.modelcells] in swarmesh.toml" in result.err
+    assert shell.run("policy", "unset", "--modelcell", "demo", "--json").json[1]["active"] is True
+    assert shell.queen.seen[0].body == {"policy": None, "modelcell": "demo"}
+    assert shell.run("policy", "unset").code == 2
+
+
 def test_a_policy_that_is_none(shell: Shell) -> None:
     refusal = error("invalid_value", "no policy is called 'swam'", "Did you mean 'swarm'?")
     shell.queen.answers["PUT", POLICIES] = (400, refusal)
@@ -111,7 +121,7 @@ def test_a_task_is_explained(shell: Shell) -> None:
     assert "broke: engine_crashed: it [31maborted" in out
     said = "ended: first token after 80 ms, 812 tokens read, 768 of them from its cache, 96 written"
     assert said in out
-    assert out.endswith("what would have changed it\n  rustbee-2 had been chosen with 0.8 s less backlog\n")
+    assert out.endswith("what would have changed it\n  rustbee-2 would have been chosen with 0.8 s less backlog\n")
     whole = shell.run("explain", "task", "flow-1", "--json").json
     assert (whole["chosen"], whole["attempts"][1]["report"]) == ("rustbee-1", report)
 
@@ -122,6 +132,7 @@ def test_a_task_that_waits_or_failed(shell: Shell) -> None:
     out = shell.run("explain", "task", "flow-1").out
     assert "flow-1 (demo) waits, policy swarm" in out
     assert "left out: none" in out
+    assert "\nwhat would let it run\n" in out
     failed = explained(attempt(1, "rustbee-1", "broke", why="x: y"), error="rustbee_lost: it is gone")
     shell.queen.answers["GET", f"{TASK}/flow-1"] = (200, failed)
     assert "failed: rustbee_lost: it is gone\n" in shell.run("explain", "task", "flow-1").out
@@ -154,7 +165,7 @@ def test_a_refusal_is_explained(shell: Shell) -> None:
     out = shell.run("explain", "refusal", "ab-7").out
     assert out.startswith("ab-7 (demo, priority low) was refused at ")
     assert ": 429 queue_full\n1000 tasks [31mwait\n" in out
-    assert "its prompt: 1,200 characters, at most 50 tokens wanted\nhint: Try again.\n" in out
+    assert "request size: 1,200 characters, at most 50 tokens wanted\nhint: Try again.\n" in out
     assert out.endswith("what would have let it in\n  to come again after 5 s\n  fewer tasks\n")
     assert shell.run("explain", "refusal", "ab-7", "--json").json == told
     unread = {**told, "modelcell": "", "priority": "", "prompt_chars": None, "max_tokens": None, "hint": ""}

@@ -63,6 +63,17 @@ def test_a_wrong_key_is_exit_1(shell: Shell, command: list[str], monkeypatch: py
     assert result.err == "error: no valid API key came with the request\n  next: send one\n"
 
 
+@pytest.mark.parametrize("more", [[], ["--detach"]])
+def test_a_refused_task_is_named(shell: Shell, more: list[str]) -> None:
+    shell.queen.refused_as = "flow-1a2b"
+    shell.queen.answers["POST", "/v2/swarmesh/nectarflow"] = (429, error("queue_full", "too many wait", "wait"))
+    command = ["nectarflow", "submit", "--prompt", "Hello", *more]
+    result = shell.run(*command)
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "error: too many wait\n  next: wait\n  next: swarmesh explain refusal flow-1a2b\n"
+    assert json.loads(shell.run(*command, "--json").err)["error"]["code"] == "queue_full"
+
+
 def test_json_errors_go_to_stderr_as_the_envelope(shell: Shell) -> None:
     result = shell.run("nectarflow", "show", "job-9", "--json")
     assert (result.code, result.out) == (1, "")

@@ -49,6 +49,10 @@ def test_what_no_key_can_have_is_a_mistake_of_the_command_line(shell: Shell) -> 
     for wrong in (["--role", "worker"], ["--concurrency", "-1"], ["--tokens-per-minute", "many"]):
         assert shell.run("keys", "create", "--name", "x", *wrong).code == 2
     assert shell.run("keys", "create").code == 2
+    for name in ("", "two\nlines", "x" * 65):
+        result = shell.run("keys", "create", "--name", name)
+        assert result.code == 2
+        assert "one line of 1 to 64 characters" in result.err
     assert shell.queen.seen == []
 
 
@@ -59,6 +63,7 @@ def test_list(shell: Shell) -> None:
     result = shell.run("keys", "list")
     header, first, second = ([cell.strip() for cell in line.split("  ") if cell] for line in result.out.splitlines())
     assert header[:5] == ["id", "name", "role", "at once", "tokens per minute"]
+    assert header[7] == "tokens", "those that were read count as well"
     assert first[:6] == ["admin", "admin", "admin", "0", "0", "0"]
     assert second[:8] == ["key-1", "laptop", "client", "4", "20,000", "2", "30", "12,345"]
     assert [view["honeytokens"] for view in shell.run("keys", "list", "--json").json] == [0, 12_345]
@@ -68,6 +73,19 @@ def test_revoke(shell: Shell) -> None:
     shell.queen.answers["DELETE", f"{KEYS}/key-1"] = 204, b""
     assert shell.run("keys", "revoke", "key-1").out == "key-1 opens nothing any more\n"
     assert shell.run("keys", "revoke", "key-1", "--json").json == {"key_id": "key-1", "revoked": True}
+
+
+def test_revoke_by_name(shell: Shell) -> None:
+    shell.queen.answers["DELETE", f"{KEYS}/laptop"] = 404, error("not_found", "there is no key 'laptop'", "keys list")
+    shell.queen.answers["DELETE", f"{KEYS}/key-1"] = 204, b""
+    shell.queen.answers["GET", KEYS] = 200, {"keys": [a_key(), a_key(key_id="key-2", name="tower")]}
+    assert shell.run("keys", "revoke", "laptop").out == "key-1 opens nothing any more\n"
+    assert shell.run("keys", "revoke", "laptop", "--json").json == {"key_id": "key-1", "revoked": True}
+    shell.queen.answers["GET", KEYS] = 200, {"keys": [a_key(key_id="key-2", name="tower")]}
+    result = shell.run("keys", "revoke", "laptop")
+    assert (result.code, result.out) == (1, "")
+    assert "there is no key 'laptop'" in result.err
+    assert shell.run("keys", "revoke", "").code == 2
 
 
 def test_the_last_admin_key_stays(shell: Shell) -> None:

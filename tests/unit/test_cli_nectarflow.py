@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from cli_shell import Shell, shell_at
 from fake_queen import DROP, accepted, done, flow, progress, token
+from swarmesh.cli.start_line import StartLine
 
 
 @pytest.fixture
@@ -169,6 +171,54 @@ def test_on_a_terminal_the_line_is_gone_before_the_answer(shell: Shell, monkeypa
     ]
 
 
+WAITS_FOR_ITS_TURN = [
+    accepted(),
+    progress("waiting"),
+    progress("waiting", since_s=2.0),
+    progress("waiting", since_s=4.0),
+    progress("waiting", since_s=6.0),
+    token(1, "Hello."),
+    done(),
+]
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which 2 s pass from one look to the next."""
+    seconds = itertools.count(step=2.0)
+
+    class Hasty(StartLine):
+        def __init__(self) -> None:
+            super().__init__(lambda: next(seconds))
+
+    monkeypatch.setattr("swarmesh.cli.nectarflow.StartLine", Hasty)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_who_waits_long_is_told_the_job_and_why_once(shell: Shell) -> None:
+    shell.queen.streams = [WAITS_FOR_ITS_TURN]
+    result = shell.run("nectarflow", "submit", "--prompt", "Hello")
+    assert (result.code, result.out) == (0, "Hello.\n")
+    assert result.err == "job-1 waits: demo is waiting (2.0 s)\n  next: swarmesh explain task job-1\n"
+
+
+@pytest.mark.usefixtures("hasty")
+def test_on_a_terminal_the_job_stays_and_the_line_moves_on(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmesh.cli.start_line.sys.stderr.isatty", lambda: True, raising=False)
+    shell.queen.streams = [WAITS_FOR_ITS_TURN]
+    result = shell.run("nectarflow", "submit", "--prompt", "Hello")
+    assert result.out == "Hello.\n"
+    named = "job-1 waits: demo is waiting (2.0 s)\n  next: swarmesh explain task job-1\n"
+    lines = [f"waiting: demo is waiting ({since})" for since in ("0.5 s", "2.0 s", "4.0 s", "6.0 s")]
+    assert result.err.split("\r\x1b[K") == ["", lines[0], named, *lines[1:], ""]
+
+
+def test_a_short_wait_says_nothing(shell: Shell) -> None:
+    shell.queen.streams = [WAITS_FOR_ITS_TURN]
+    result = shell.run("nectarflow", "submit", "--prompt", "Hello")
+    assert (result.out, result.err) == ("Hello.\n", "")
+
+
 def test_detach(shell: Shell) -> None:
     result = shell.run("nectarflow", "submit", "--prompt", "Hello", "--detach")
     assert (result.code, result.out) == (0, "job-1\n")
@@ -184,6 +234,17 @@ def test_show(shell: Shell) -> None:
     assert "took       2.5 s" in result.out
     assert "why there  least-work chose rustbee-1 of 1 (none vetoed)" in result.out
     assert shell.run("nectarflow", "show", "job-1", "--json").json == flow()
+
+
+def test_show_a_task_that_waits(shell: Shell) -> None:
+    never = {"attempts": 0, "rustbee_id": None, "finished_at": None, "usage": None, "decision": None}
+    shell.queen.flows["job-1"] = flow(status="queued", waiting_because="2 tasks wait before it", **never)
+    result = shell.run("nectarflow", "show", "job-1")
+    assert "waits      2 tasks wait before it\n" in result.out
+    assert "took" not in result.out
+    assert result.err == "  next: swarmesh explain task job-1\n"
+    shell.queen.flows["job-1"] = flow(**never)
+    assert "took" not in shell.run("nectarflow", "show", "job-1").out, "nor when it was cancelled before it ran"
 
 
 def test_show_a_failed_task(shell: Shell) -> None:
@@ -211,6 +272,7 @@ def test_an_empty_list_says_what_to_do(shell: Shell) -> None:
     assert (result.code, result.out) == (0, "")
     assert "next: swarmesh nectarflow submit" in result.err
     assert shell.run("nectarflow", "list", "--json").json == []
+    assert shell.run("nectarflow", "list", "--status", "queued").err == "no nectarflow is queued\n"
 
 
 def test_cancel(shell: Shell) -> None:

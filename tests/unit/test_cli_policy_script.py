@@ -102,8 +102,16 @@ def test_a_replay_is_asked_of_the_queen(shell: Shell, good: Path) -> None:
     assert "failed: score about t-2: x.star:1: no" in result.err
     assert shell.queen.seen[-1].body == {"name": "good.star", "source": GOOD, "hours": 2.0}
     assert shell.run("policy", "test", str(good), "--replay", "--json").json["changed"] == 31
+    assert shell.queen.seen[-1].body["hours"] == 24.0
     shell.queen.answers["POST", f"{SCRIPT}/replay"] = (200, {**told, "complete": False})
     assert "the newest are left out" in shell.run("policy", "test", str(good), "--replay").err
+
+
+def test_hours_without_a_replay_are_refused(shell: Shell, good: Path) -> None:
+    result = shell.run("policy", "test", str(good), "--hours", "2")
+    assert result.code == 2
+    assert "--hours is for --replay" in result.err
+    assert "night.star" not in shell.run("policy", "test", "--help").out
 
 
 def test_a_script_is_activated_with_its_path(shell: Shell, good: Path) -> None:
@@ -153,6 +161,24 @@ def test_how_a_script_does(shell: Shell) -> None:
     shell.queen.answers["GET", SCRIPT] = (200, {"state": "none"})
     assert shell.run("policy", "script").out == "no policy script: the built-in policies decide\n"
     assert shell.run("policy", "script", "--json").json["state"] == "none"
+
+
+def test_nothing_that_the_queen_names_commands_the_terminal(shell: Shell, good: Path) -> None:
+    bad = view(name="\x1b[2Jgood\x9b2J.star", path="/x/\x1b]0;x\x07.star", watched=True, activated_at=0.0)
+    policy = {"name": "swarm", "description": "x", "active": True, "modelcells": []}
+    shell.queen.answers["GET", "/v2/swarmesh/policies"] = (200, {"policies": [policy]})
+    shell.queen.answers["DELETE", SCRIPT] = (204, {})
+    shell.queen.answers["PUT", SCRIPT] = (200, bad)
+    change = {"hook": "score", "at": 0.0, "subject": "\x1b[2J", "was": "\x1b[2J", "would_be": "\x9b"}
+    failure = {"hook": "score", "at": 0.0, "subject": "\x1b[2J", "why": "\x9b"}
+    replayed = {"decisions": 1, "asked": 1, "changed": 1, "failed": 1, "changes": [change], "failures": [failure]}
+    shell.queen.answers["POST", f"{SCRIPT}/replay"] = (200, replayed)
+    for shown in (bad, {**bad, "state": "off"}):
+        shell.queen.answers["GET", SCRIPT] = (200, shown)
+        for words in (["script"], ["list"], ["deactivate"], ["activate", str(good)], ["test", str(good), "--replay"]):
+            result = shell.run("policy", *words)
+            assert result.code == 0
+            assert not {"\x1b", "\x9b", "\x07"} & set(result.out + result.err), words
 
 
 def test_the_list_of_policies_names_the_script(shell: Shell) -> None:

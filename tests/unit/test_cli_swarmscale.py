@@ -117,6 +117,7 @@ def test_one_modelcell_is_shown_in_full(shell: Shell) -> None:
 
 
 def test_bounds_are_set(shell: Shell) -> None:
+    shell.queen.answers["GET", PATH] = (200, status())
     shell.queen.answers["PUT", f"{PATH}/demo"] = (200, status(cell("demo")))
     shell.queen.answers["PUT", PATH] = (200, status(all=bounds(0, 1)))
     result = shell.run("swarmscale", "set", "demo", "--min", "0", "--max", "2", "--slots", "8", "--type", "cpu")
@@ -128,6 +129,35 @@ def test_bounds_are_set(shell: Shell) -> None:
     (one,) = shell.queen.requests("PUT", f"{PATH}/demo")
     assert one.body == {"min": 0, "max": 2, "rustbee": {"type": "cpu", "slots": 8}}
     assert shell.queen.requests("PUT", PATH)[0].body == {"max": 1}
+
+
+def test_options_are_taken_back(shell: Shell) -> None:
+    shell.queen.answers["GET", PATH] = (200, status())
+    shell.queen.answers["PUT", f"{PATH}/demo"] = (200, status(cell("demo")))
+    assert shell.run("swarmscale", "set", "demo", "--slots", "0", "--type", "auto").code == 0
+    (seen,) = shell.queen.requests("PUT", f"{PATH}/demo")
+    assert seen.body == {"rustbee": {"type": "auto", "slots": 0}}
+
+
+def test_what_is_above_the_maximum_is_said(shell: Shell) -> None:
+    of_all, own = bounds(0, 1, own=False), cell("own", bounds=bounds(0, 1), rustbees=2)
+    paused = bounds(0, 1, own=False, paused=True)
+    ran = [cell(name, bounds=None, rustbees=count) for name, count in (("demo", 2), ("qwen", 4), ("zed", 3))]
+    shell.queen.answers["GET", PATH] = (200, status(*ran, own))
+    # An idle one is stopped before the answer comes.
+    cells = [cell("demo", bounds=of_all, rustbees=1), cell("qwen", bounds=of_all, rustbees=4), own]
+    shell.queen.answers["PUT", PATH] = (200, status(*cells, cell("zed", bounds=paused, rustbees=3), all=bounds(0, 1)))
+    err = shell.run("swarmscale", "set", "--all", "--max", "1").err
+    assert "2 rustbees of demo run; 1 will be stopped when it has nothing to do\n" in err
+    assert "4 rustbees of qwen run; 3 will be stopped when they have nothing to do\n" in err
+    assert "own run" not in err
+    assert "zed" not in err
+    shell.queen.answers["PUT", f"{PATH}/own"] = (200, status(*cells, all=bounds(0, 1)))
+    err = shell.run("swarmscale", "set", "own", "--max", "1").err
+    assert "2 rustbees of own run; 1 will be stopped when it has nothing to do\n" in err
+    assert "demo" not in err
+    shell.queen.answers["PUT", PATH] = (200, status(*cells, all=bounds(0, 1), paused=True))
+    assert "will be stopped" not in shell.run("swarmscale", "set", "--all", "--max", "1").err
 
 
 def test_a_name_with_a_slash_stays_one_name(shell: Shell) -> None:
@@ -170,6 +200,7 @@ def test_it_is_paused_and_goes_on(shell: Shell) -> None:
 
 
 def test_what_the_queen_refuses_is_said(shell: Shell) -> None:
+    shell.queen.answers["GET", PATH] = (200, status())
     answer = error("model_not_found", "no modelcell is called 'demmo'", "Did you mean 'demo'?")
     shell.queen.answers["PUT", f"{PATH}/demmo"] = (404, answer)
     result = shell.run("swarmscale", "set", "demmo", "--max", "1")

@@ -373,6 +373,7 @@ def test_policies_and_explanations(client: Blocking, queen: FakeQueen) -> None:
     (listed,) = client.call("policies")
     assert (listed.name, listed.active, listed.modelcells) == ("swarm", True, ("demo",))
     assert client.call("use_policy", "swarm", modelcell="demo") == [listed]
+    assert client.call("unset_policy", "demo") == [listed]
     assert queen.requests("PUT", path)[0].body == {"policy": "swarm", "modelcell": "demo"}
     with pytest.raises(RemoteError) as raised:
         client.call("explain_task", "a/b")

@@ -47,9 +47,8 @@ def block(word: str) -> str:
 
 def workers(*free: int, hosts: tuple[str, ...] = ("oak", "tower", "elm"), slots: int = 2) -> list[dict[str, Any]]:
     known = dict(samples(Hook.SCORE)[0].arguments[1][0])  # type: ignore[index]
-    return [
-        {**known, "host": host, "slots": slots, "slots_free": each} for each, host in zip(free, hosts, strict=False)
-    ]
+    told = {**known, "slots": slots, "all_slots": slots * len(free), "all_slots_free": sum(free)}
+    return [{**told, "host": host, "slots_free": each} for each, host in zip(free, hosts, strict=False) if each]
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
@@ -84,6 +83,9 @@ def test_one_slot_is_kept_for_high_tasks() -> None:
     assert decide(source, Hook.SCORE, low, workers(1)) == [None]
     assert decide(source, Hook.SCORE, TASK, workers(1)) == [0]
     assert decide(source, Hook.SCORE, low, workers(1, slots=1)) == [0], "a single slot cannot be kept free"
+    assert decide(source, Hook.SCORE, low, workers(0, 1, slots=1)) == [None], "the full one is not in the list"
+    assert decide(source, Hook.SCORE, TASK, workers(0, 1, slots=1)) == [0]
+    assert decide(source, Hook.SCORE, low, workers(1, 1, slots=1)) == [0, -1]
 
 
 def test_the_guide_has_scripts() -> None:
@@ -110,8 +112,10 @@ def test_the_scripts_of_the_guide_do_what_it_says() -> None:
     assert decide(block("LONG_TOKENS"), Hook.SCORE, {**TASK, "prompt_tokens": 3_000}, mixed) == [0, 99, -2]
     assert decide(block("LONG_TOKENS"), Hook.SCORE, TASK, mixed) == [0, -1, -2]
     stats = dict(samples(Hook.SCALE)[2].arguments[1])  # type: ignore[call-overload]
-    assert decide(block("def scale"), Hook.SCALE, MODEL, stats) == 2
-    assert decide(block("def scale"), Hook.SCALE, MODEL, stats, at=MIDNIGHT) is None
+    qwen = {**MODEL, "name": "qwen"}  # type: ignore[dict-item]
+    assert decide(block("def scale"), Hook.SCALE, qwen, stats) == 2
+    assert decide(block("def scale"), Hook.SCALE, qwen, stats, at=MIDNIGHT) is None
+    assert decide(block("def scale"), Hook.SCALE, MODEL, stats) is None
     # 16,000 of 24,000 MiB free, 5,000 wanted: less than half is left; the last has 40,000 of 48,000 and the file.
     assert decide(block("crowded"), Hook.PLACE, MODEL, HOSTS) == [None, None, 1.5]
 

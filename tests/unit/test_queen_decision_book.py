@@ -5,7 +5,7 @@ from __future__ import annotations
 from swarmesh.core.commands import CancelStream, FailTask, PreemptStream, StartStream
 from swarmesh.core.errors import RustbeeLostError
 from swarmesh.core.events import StreamBroke, StreamEnded
-from swarmesh.core.ids import Blame, ModelName, TaskId, WorkerId
+from swarmesh.core.ids import Blame, KeyId, ModelName, TaskId, WorkerId
 from swarmesh.core.routing import Decision
 from swarmesh.queen.decision_book import ATTEMPTS_MAX, DecisionBook, Outcome
 
@@ -90,3 +90,27 @@ def test_what_was_never_started_is_nobodys_business() -> None:
     book.took_back(CancelStream(TaskId("t"), 0, None))
     book.failed(FailTask(TaskId("t"), RustbeeLostError("gone")))
     assert len(book) == 0
+
+
+def test_a_task_may_be_tried_more_often_than_is_kept_while_others_come_and_go() -> None:
+    book, number = DecisionBook(decisions_max=200), 0
+    for attempt in range(1, ATTEMPTS_MAX + 100):
+        book.started(start("long", attempt))
+        for _ in range(10):
+            number += 1
+            book.started(start(f"other-{number}"))
+    assert book.find("long")[-1].number == ATTEMPTS_MAX + 99
+    assert len(book) <= 200
+
+
+def test_a_key_finds_its_own_tasks_only() -> None:
+    book = DecisionBook()
+    ada, bob = KeyId("ada"), KeyId("bob")
+    for name, key in (("a", ada), ("b", bob)):
+        book.started(start(name), key)
+        book.ended(StreamEnded(TaskId(name), 1), "chatcmpl-1")
+    book.started(start("nobodys"))
+    assert [attempt.task_id for attempt in book.find("a", ada)] == ["a"]
+    assert book.find("a", bob) == book.find("nobodys", bob) == []
+    assert [attempt.task_id for attempt in book.find("chatcmpl-1", ada)] == ["a"], "two servers may give one name"
+    assert [attempt.task_id for attempt in book.find("chatcmpl-1")] == ["b"]

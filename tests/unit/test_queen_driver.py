@@ -57,3 +57,26 @@ async def test_a_task_that_cannot_be_started_ends_in_an_error_and_frees_its_slot
         assert refused is not None
         assert (refused.code, refused.submitted) == ("internal_error", runner.submitted)
         assert not driver.swarm.dispatcher.tasks
+
+
+class Started(Clumsy):
+    """A runner that starts."""
+
+    attempts = 0
+
+    def start(self, command: StartStream, link: WorkerLink) -> None:
+        self.attempts = command.attempt
+
+
+async def test_a_decision_that_cannot_be_kept_keeps_no_task_from_starting(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver.book, "started", lambda *_: 1 // 0)
+    runner = Started(TaskSubmitted(TaskId("t"), ModelName("m"), Priority.MEDIUM, KeyId("k"), 1, 1))
+    driver.run(runner)
+    assert (runner.attempts, runner.error) == (1, None)
+
+
+async def test_a_decision_is_kept_with_the_key_that_asked(driver: Driver) -> None:
+    driver.run(Started(TaskSubmitted(TaskId("t"), ModelName("m"), Priority.MEDIUM, KeyId("k"), 1, 1)))
+    assert [attempt.key_id for attempt in driver.book.find("t")] == ["k"]

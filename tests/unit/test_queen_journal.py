@@ -42,3 +42,19 @@ def test_beyond_its_bound_it_keeps_what_it_has_and_says_so(monkeypatch: pytest.M
     kept = journal.read()
     assert b"".join(pieces).startswith(kept)
     assert SEGMENT_BYTES < len(kept) < 4 * SEGMENT_BYTES
+
+
+def test_how_much_was_shown_is_about_right_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal()
+    assert journal.shown_tokens() == 0
+    for _ in range(20):
+        journal.append(EVENT)
+    assert journal.shown_tokens() == 20
+    for _ in range(20_000):
+        journal.append(EVENT)
+    assert journal.shown_tokens() == pytest.approx(20_020, rel=0.01)
+    monkeypatch.setattr(journal_module, "JOURNAL_BYTES_MAX", 1)
+    for _ in range(20_000):
+        journal.append(EVENT)
+    assert not journal.complete
+    assert journal.shown_tokens() == pytest.approx(40_020, rel=0.01)

@@ -160,3 +160,26 @@ async def test_they_are_for_admins_alone(bed: Bed, method: str, path: str) -> No
 async def test_they_are_described(bed: Bed) -> None:
     described = document(key_routes(bed.keeper))
     assert set(described["paths"]) == {KEYS, f"{KEYS}/{{key_id}}"}
+
+
+async def test_of_two_who_want_one_name_at_once_one_gets_it(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = bed.store.put_key
+
+    async def slowly(record: KeyRecord) -> None:
+        await asyncio.sleep(0)
+        await put(record)
+
+    monkeypatch.setattr(bed.store, "put_key", slowly)
+    told = await asyncio.gather(*(bed.api.ask("POST", KEYS, {"name": "laptop"}) for _ in range(3)))
+    assert sorted(status for status, _ in told) == [201, 409, 409]
+    assert [record.name for record in bed.ring.records()].count("laptop") == 1
+
+
+async def test_a_name_that_could_not_be_kept_is_free_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(_record: KeyRecord) -> None:
+        raise StoreError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bed.store, "put_key", fails)
+        assert (await bed.api.ask("POST", KEYS, {"name": "laptop"}))[0] == StoreError.status
+    assert (await bed.api.ask("POST", KEYS, {"name": "laptop"}))[0] == 201

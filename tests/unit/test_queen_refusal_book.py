@@ -73,3 +73,13 @@ def test_what_each_worker_lacks() -> None:
 
 def test_what_is_not_known_goes_by_its_hint() -> None:
     assert would_let_in(refused(NotFoundError(hint="Look there.")), Fleet()) == ("Look there.",)
+
+
+def test_a_key_finds_its_own_refusals_only() -> None:
+    book = RefusalBook()
+    book.add(ASKED, SwarmeshError("no"))
+    book.add_unread(TaskId("unread"), SwarmeshError("no"), KeyId("k"))
+    book.add_unread(TaskId("nobodys"), SwarmeshError("no"))
+    mine = [book.find(TaskId(name), KeyId("k")) is not None for name in ("t", "unread", "nobodys")]
+    assert mine == [True, True, False]
+    assert [book.find(TaskId(name), KeyId("other")) for name in ("t", "unread")] == [None, None]

@@ -26,7 +26,7 @@ from swarmesh.queen.sites import Site, Survey
 from swarmesh.queen.swarmscale import Swarmscale
 from swarmesh.store.memory import MemoryStore
 from swarmesh.wire.spec import Backend
-from swarmesh.wire.swarmscale import BoundsChange, RustbeeWish
+from swarmesh.wire.swarmscale import BoundsChange, RustbeeChange, RustbeeWish
 from swarmesh.wire.views import SpawnRequest
 
 UPPER, LOWER = ModelName("upper"), ModelName("lower")
@@ -111,7 +111,7 @@ class Rig:
         return self.driver.swarm.scaler
 
     async def set(self, name: str, low: int | None = None, high: int | None = None, **wish: Any) -> None:
-        rustbee = RustbeeWish(**wish) if wish else None
+        rustbee = RustbeeChange(**wish) if wish else None
         await self.scale.set(name, BoundsChange(min=low, max=high, rustbee=rustbee))
 
 
@@ -152,7 +152,23 @@ async def test_what_is_not_said_stays_as_it_was(rig: Rig) -> None:
         Bounds(3, 3),
     ]
     assert rig.starts.recipes.request(UPPER).type is Backend.CPU
-    await rig.scale.set("upper", BoundsChange(rustbee=RustbeeWish()))
+
+
+async def test_options_are_said_one_by_one_and_taken_back_one_by_one(rig: Rig) -> None:
+    await rig.set("upper", slots=8, type=Backend.CPU)
+    await rig.set("upper", type=Backend.CUDA)
+    await rig.set("upper", context=512)
+    request = rig.starts.recipes.request(UPPER)
+    assert (request.type, request.slots, request.context) == (Backend.CUDA, 8, 512)
+    await rig.set("upper", 1, 2)
+    assert rig.starts.recipes.request(UPPER) == request
+    await rig.set("upper", slots=0)
+    request = rig.starts.recipes.request(UPPER)
+    assert (request.type, request.slots, request.context) == (Backend.CUDA, None, 512)
+    with pytest.raises(InvalidValueError, match="context is 7, and the least is 256"):
+        await rig.set("upper", context=7, slots=4)
+    assert rig.starts.recipes.request(UPPER) == request
+    await rig.set("upper", type=Backend.AUTO, context=0)
     assert rig.starts.recipes.request(UPPER) == SpawnRequest(modelcell=UPPER)
 
 

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from served_api import ServedApi, serving_api
+from script_bed import LET_IN, REFUSE, TASK, WORKERS, Bed, bed_at
 from swarmesh.config.home import Home
-from swarmesh.core.commands import RaiseAlarm
 from swarmesh.core.script import Hook, ScriptAwayError
 from swarmesh.core.script_guard import Scripted
-from swarmesh.core.swarm import Swarm
 from swarmesh.policy import script as policy_script
 from swarmesh.policy.process import ScriptsUnavailableError
 from swarmesh.policy.python_script import PythonScript
-from swarmesh.policy.samples import samples
 from swarmesh.policy.script import SandboxedScript
 from swarmesh.queen import script_replay
 from swarmesh.queen import scripts as queen_scripts
@@ -30,52 +25,10 @@ from swarmesh.queen.api.scripts import PATH, REPLAY, script_routes
 from swarmesh.queen.keys import Role
 from swarmesh.queen.said_log import LINES_PER_MINUTE, SaidLog
 from swarmesh.queen.script_replay import recorded
-from swarmesh.queen.scripts import BAD_SAVE, Scripts
-from swarmesh.store.memory import MemoryStore
+from swarmesh.queen.scripts import BAD_SAVE
 from swarmesh.store.records import DecisionRecord
 
-LET_IN = "def admit(task):\n    return None\n"
-REFUSE = "def admit(task):\n    return 'closed'\n"
 BROKEN = "def admit(task):\n    return task.nope\n"
-TASK, WORKERS = samples(Hook.SCORE)[0].arguments
-
-
-@dataclass
-class Bed:
-    """A service without a queen around it."""
-
-    api: ServedApi
-    home: Home
-    swarm: Swarm
-    store: MemoryStore
-    scripts: Scripts
-    alarms: list[RaiseAlarm] = field(default_factory=list)
-
-    async def put(self, source: str, path: Path | str = "", name: str = "night.star") -> tuple[int, Any]:
-        return await self.api.ask("PUT", PATH, {"name": name, "source": source, "path": str(path)})
-
-    async def view(self) -> dict[str, Any]:
-        status, view = await self.api.ask("GET", PATH)
-        assert status == 200
-        return dict(view)
-
-    def verdict(self) -> str | None:
-        return self.swarm.scripted.admit(TASK)  # type: ignore[arg-type]
-
-
-@asynccontextmanager
-async def bed_at(root: Path, store: MemoryStore | None = None) -> AsyncIterator[Bed]:
-    home, swarm, alarms = Home(root), Swarm(), list[RaiseAlarm]()
-    home.make()
-    store = store or MemoryStore()
-    scripts = Scripts(home, swarm, store, alarms.append)
-    await scripts.open()
-    try:
-        async with serving_api(script_routes(scripts)) as api:
-            yield Bed(api, home, swarm, store, scripts, alarms)
-            assert api.errors == []
-    finally:
-        await scripts.close()
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +72,12 @@ async def test_a_script_with_mistakes_changes_nothing(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"name": "x"}, {"source": LET_IN}, {"name": "", "source": LET_IN}, {"name": "a\nb", "source": LET_IN}]
+    "body",
+    [
+        {"name": "x"},
+        {"source": LET_IN},
+        *({"name": name, "source": LET_IN} for name in ("", "a\nb", "a\x7fb", "a\x9b2Jb")),
+    ],
 )
 async def test_a_request_that_is_none(bed: Bed, body: dict[str, Any]) -> None:
     status, _ = await bed.api.ask("PUT", PATH, body)
@@ -232,6 +190,7 @@ async def test_what_is_remembered_may_be_unusable(tmp_path: Path) -> None:
         assert view["state"] == "off"
         assert view["reason"].startswith("x.star:1")
         assert view["reason"] in alarm.message
+        assert bed.scripts._retry_s is None, "its text will not get better"
 
 
 def record(kind: str, **facts: Any) -> DecisionRecord:

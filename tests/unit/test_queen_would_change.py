@@ -34,7 +34,7 @@ def test_less_backlog_would_have_been_enough() -> None:
     runner_up = candidate("b", 1.8, backlog_s=1.2, prefill_s=0.5, speed=40.0)
     (said,) = would_change(decision("swarm", candidate("a", 1.0), runner_up))
     assert said == (
-        "b had been chosen with 0.8 s less backlog (it had 1.2 s), or at a speed of about 72 in place of 40"
+        "b would have been chosen with 0.8 s less backlog (it had 1.2 s), or at a speed of about 72 in place of 40"
     )
 
 
@@ -43,12 +43,12 @@ def test_less_backlog_would_have_been_enough() -> None:
     [
         (
             {"backlog_s": 0.5, "prefill_s": 0.5},
-            "b had been chosen with nothing else to do and 0.3 s less of the prompt",
+            "b would have been chosen with nothing else to do and 0.3 s less of the prompt",
         ),
-        ({"backlog_s": 0.5, "decode_s": 0.5}, "b had been chosen with nothing else to do"),
+        ({"backlog_s": 0.5, "decode_s": 0.5}, "b would have been chosen with nothing else to do"),
         ({"backlog_s": 0.1, "prefill_s": 0.9}, "with 0.8 s less of the prompt to read (it had 0.9 s)"),
-        ({"backlog_s": 0.1, "prefill_s": 0.1}, "b had not been chosen even idle: its score lacked 0.8"),
-        ({"speed": 10.0}, "b had been chosen at a speed of about 18 in place of 10"),
+        ({"backlog_s": 0.1, "prefill_s": 0.1}, "b would not have been chosen even idle: its score lacked 0.8"),
+        ({"speed": 10.0}, "b would have been chosen at a speed of about 18 in place of 10"),
     ],
 )
 def test_what_backlog_alone_would_not_have_changed(parts: dict[str, float], words: str) -> None:
@@ -60,8 +60,8 @@ def test_votes_are_changed_by_load_by_nearness_and_by_a_warm_prompt() -> None:
     runner_up = candidate("b", 0.7, load=0.75, proximity=0.25, match=0.5)
     (said,) = would_change(decision("nest-site", candidate("a", 0.79), runner_up, better="higher"))
     assert said == (
-        "b had been chosen with a load lower by 0.23 (it was 0.75), or with a proximity of 0.55 in place of 0.25, "
-        "or with a match of 0.80 in place of 0.50"
+        "b would have been chosen with a load lower by 0.23 (it was 0.75), or with a proximity of 0.55 in place of "
+        "0.25, or with a match of 0.80 in place of 0.50"
     )
     far = candidate("b", 0.5, load=0.5, proximity=1.0, match=0.5)
     assert "even idle" in would_change(decision("nest-site", candidate("a", 0.9), far, better="higher"))[0]
@@ -70,10 +70,10 @@ def test_votes_are_changed_by_load_by_nearness_and_by_a_warm_prompt() -> None:
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ("foraging", "b had been chosen with a load lower by 0.25 (it was 0.50)"),
-        ("least-work", "b had been chosen with 0.25 token-equivalents less"),
+        ("foraging", "b would have been chosen with a load lower by 0.25 (it was 0.50)"),
+        ("least-work", "b would have been chosen with 0.25 token-equivalents less"),
         ("round-robin", "b has its turn later"),
-        ("some-script", "b had been chosen with a score lower by 0.25"),
+        ("some-script", "b would have been chosen with a score lower by 0.25"),
     ],
 )
 def test_each_policy_has_its_lever(policy: str, words: str) -> None:
@@ -113,6 +113,7 @@ def test_who_was_left_out() -> None:
 
 def test_nothing_to_choose_from() -> None:
     assert would_change(decision("swarm", candidate("a", 1.0)))[0].startswith("only another rustbee")
+    assert would_change(decision("swarm", chosen=""))[0].endswith("there was none")
     assert would_change(decision(POLICY_RETURN))[0].startswith("nothing, while")
     assert would_change(decision(POLICY_PREEMPT, candidate("a", 1.0)))[0].startswith("a free slot anywhere")
 

@@ -7,7 +7,16 @@ import json
 import pytest
 
 from swarmesh.wire.sse import DONE_MARK, SseEvent, SseReader, render
-from swarmesh.wire.token_counts import NOT_TOLD, TokenCounts, answer_id, has_content, told_at_end, told_in_whole
+from swarmesh.wire.token_counts import (
+    NOT_TOLD,
+    TokenCounts,
+    answer_id,
+    counted,
+    has_content,
+    shown_tokens,
+    told_at_end,
+    told_in_whole,
+)
 
 USAGE = {"completion_tokens": 5, "prompt_tokens": 9, "total_tokens": 14}
 
@@ -100,3 +109,30 @@ def test_content_is_told_from_an_opening(delta: dict[str, object], *, has: bool)
         assert has_content(f"data: {said}\n\n".encode()) is has
     assert not has_content(b": ping\n")
     assert has_content(b'data: {"choices":[{"text":"a"}]}')
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("absurd", [{"completion_tokens": HUGE}, {"completion_tokens": -5}, {"prompt_tokens": 10**11}])
+def test_what_cannot_be_is_not_told(absurd: dict[str, int]) -> None:
+    body = whole(usage={**USAGE, **absurd})
+    assert told_in_whole(body) == (NOT_TOLD, "chatcmpl-a1")
+    assert told_at_end(body).completion in (0, 5)
+    assert told_at_end(body).prompt in (0, 9)
+    assert told_at_end(b": u 12,4,999999999999\ndata: [DONE]\n\n") == NOT_TOLD
+    assert counted(9, 80, 5) == TokenCounts(9, 9, 5)
+    assert counted(9, -7, 5) == TokenCounts(9, -1, 5)
+
+
+def event(text: str, field: str = "content") -> bytes:
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {field: text}}]}).encode() + b"\n\n"
+
+
+def test_what_was_shown_is_about_a_token_in_each_event() -> None:
+    opening = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
+    ending = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    assert shown_tokens(opening + ending) == shown_tokens(b"") == 0
+    assert shown_tokens(opening + event("tok ") * 50 + ending) == 50
+    assert shown_tokens(event('"') + event("\\") + event("hm", "reasoning_content")) == 3
+    assert shown_tokens(event("four" * 25)) == 25, "some servers send many at once"

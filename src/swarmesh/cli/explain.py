@@ -40,7 +40,8 @@ def task(
     _print_choice(explained)
     _print_candidates(explained.candidates)
     _print_attempts(explained.attempts)
-    _print_levers("what would have changed it", explained.would_change)
+    heading = "what would have changed it" if explained.chosen else "what would let it run"
+    _print_levers(heading, explained.would_change)
 
 
 @app.command()
@@ -97,7 +98,7 @@ def _print_refusal(explained: RefusalExplained) -> None:
     print(harmless(explained.words))
     if explained.prompt_chars is not None:
         bound = f", at most {explained.max_tokens:,} tokens wanted" if explained.max_tokens else ""
-        print(f"its prompt: {counted(explained.prompt_chars, 'character')}{bound}")
+        print(f"request size: {counted(explained.prompt_chars, 'character')}{bound}")
     if explained.hint:
         print(f"hint: {harmless(explained.hint)}")
 

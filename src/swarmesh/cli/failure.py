@@ -8,8 +8,9 @@ from enum import IntEnum
 import msgspec
 from typer.exceptions import TyperException
 
+from swarmesh.cli.screen import harmless
 from swarmesh.core.errors import QueenUnreachableError, SwarmeshError
-from swarmesh.wire.errors import ErrorBody, ErrorEnvelope, error_body
+from swarmesh.wire.errors import ErrorBody, ErrorEnvelope, RemoteError, error_body
 
 
 class ExitCode(IntEnum):
@@ -33,6 +34,8 @@ class UsageError(SwarmeshError):
 def report(error: SwarmeshError, *, as_json: bool) -> ExitCode:
     """Print an error and return the exit code it means."""
     _print(error_body(error), as_json=as_json)
+    if isinstance(error, RemoteError) and error.task_id and not as_json:
+        print(f"  next: swarmesh explain refusal {harmless(error.task_id)}", file=sys.stderr)
     match error:
         case UsageError():
             return ExitCode.USAGE

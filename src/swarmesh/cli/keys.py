@@ -6,8 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
+from swarmesh.cli.failure import UsageError
 from swarmesh.cli.screen import AsJson, clock, harmless, note, print_json, print_table
-from swarmesh.client import Swarmesh
+from swarmesh.client import RemoteError, Swarmesh
 from swarmesh.wire.keys import KeyRole, KeyView
 
 HEADINGS: Final = (
@@ -18,8 +19,13 @@ HEADINGS: Final = (
     "tokens per minute",
     "running",
     "waiting",
-    "honeytokens",
+    "tokens",
     "created",
+)
+
+NAME_CHARS_MAX: Final = 64
+ROLE_HELP: Final = (
+    "A client asks for answers, and sees how the swarm is and its own tasks; an admin commands everything."
 )
 
 app = typer.Typer(no_args_is_help=True, help="API keys: who may use the swarm, and how much of it.")
@@ -28,9 +34,7 @@ app = typer.Typer(no_args_is_help=True, help="API keys: who may use the swarm, a
 @app.command()
 def create(
     name: Annotated[str, typer.Option(help="What you call it: a person, a program, a machine.")],
-    role: Annotated[KeyRole, typer.Option(help="A client asks for answers; an admin commands everything.")] = (
-        KeyRole.CLIENT
-    ),
+    role: Annotated[KeyRole, typer.Option(help=ROLE_HELP)] = KeyRole.CLIENT,
     concurrency: Annotated[int, typer.Option(min=0, help="Tasks at once; 0 for as many as it likes.")] = 0,
     tokens_per_minute: Annotated[
         int, typer.Option(min=0, help="Tokens read and written in a minute; 0 for as many as it likes.")
@@ -38,6 +42,8 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once; example: swarmesh keys create --name laptop --concurrency 4."""
+    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        raise UsageError(f"a key's name is one line of 1 to {NAME_CHARS_MAX} characters")
     with Swarmesh() as swarm:
         made = swarm.make_key(name, role=role, concurrency=concurrency, tokens_per_minute=tokens_per_minute)
     if as_json:
@@ -61,15 +67,34 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'keys list' shows it.")], as_json: AsJson = False
+    key: Annotated[str, typer.Argument(metavar="ID", help="Its id or its name, as 'keys list' shows them.")],
+    as_json: AsJson = False,
 ) -> None:
     """Take a key back at once; tasks that were accepted with it go on."""
+    if not key:
+        raise UsageError("an id or a name is needed")
     with Swarmesh() as swarm:
-        swarm.revoke_key(key_id)
+        key_id = _revoked(swarm, key)
     if as_json:
         print_json({"key_id": key_id, "revoked": True})
     else:
         print(f"{key_id} opens nothing any more")
+
+
+def _revoked(swarm: Swarmesh, key: str) -> str:
+    """Revoke the key of that id, else of that name; its id."""
+    try:
+        swarm.revoke_key(key)
+    except RemoteError as error:
+        if error.code != "not_found":
+            raise
+        known = swarm.keys()
+        named = [view.key_id for view in known if view.name == key]
+        if len(named) != 1:
+            raise
+        swarm.revoke_key(named[0])
+        return named[0]
+    return key
 
 
 def _row(view: KeyView) -> tuple[str, ...]:

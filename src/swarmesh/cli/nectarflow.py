@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from swarmesh.cli.failure import UsageError
-from swarmesh.cli.screen import AsJson, clock, duration, note, print_facts, print_json, print_table
+from swarmesh.cli.screen import AsJson, clock, duration, harmless, note, print_facts, print_json, print_table
 from swarmesh.cli.start_line import StartLine
 from swarmesh.cli.token_printer import Output, TokenPrinter
 from swarmesh.client import Swarmesh, TaskOptions
@@ -35,7 +35,7 @@ def submit(
     input_json: Annotated[
         str | None, typer.Option("--input", metavar="JSON", help="Any JSON, for a rustbee of your own class; - reads.")
     ] = None,
-    modelcell: Annotated[str, typer.Option(help="Which modelcell; needless while there is one only.")] = "",
+    modelcell: Annotated[str, typer.Option(help="Which modelcell; the one with the most rustbees if left out.")] = "",
     priority: Annotated[Priority, typer.Option(help="Its place in the broodqueue.")] = Priority.MEDIUM,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is the most likely answer.")] = None,
@@ -87,6 +87,8 @@ def list_(
         print_json(views)
     elif views:
         print_table(HEADINGS, map(_row, views))
+    elif status is not None:
+        note(f"no nectarflow is {status}")
     else:
         note('no nectarflows yet\n  next: swarmesh nectarflow submit --prompt "Hello"')
 
@@ -148,14 +150,19 @@ def _show(view: FlowView, *, as_json: bool) -> None:
         ("rustbee", view.rustbee_id or "none yet"),
         ("attempts", str(view.attempts)),
         ("created", clock(view.created_at)),
-        ("took", _took(view)),
         ("tokens", f"{usage.prompt_tokens} read, {usage.completion_tokens} written" if usage else ""),
     ]
+    if view.attempts:
+        facts.insert(-1, ("took", _took(view)))
     if view.decision is not None:
         facts.append(("why there", view.decision))
+    if view.waiting_because is not None:
+        facts.append(("waits", harmless(view.waiting_because)))
     if view.error is not None:
         facts.append(("error", f"{view.error.code}: {view.error.message}"))
     print_facts(facts)
+    if view.waiting_because is not None:
+        note(f"  next: swarmesh explain task {view.job_id}")
 
 
 def _row(view: FlowView) -> tuple[str, ...]:
@@ -173,6 +180,8 @@ def _row(view: FlowView) -> tuple[str, ...]:
 
 
 def _took(view: FlowView) -> str:
+    if not view.attempts:  # It only waited.
+        return ""
     ended = view.finished_at if view.finished_at is not None else datetime.now(UTC).timestamp()
     return duration(max(0.0, ended - view.created_at))
 

@@ -50,6 +50,21 @@ def use(
     note(f'until the queennode is started anew\n  next: {table} {key} = "{name}" in swarmesh.toml says it for good')
 
 
+@app.command()
+def unset(
+    modelcell: Annotated[str, typer.Option(help="The one whose own policy is taken away.")], as_json: AsJson = False
+) -> None:
+    """Let a modelcell go by the policy of all others again; example: swarmesh policy unset --modelcell demo."""
+    with Swarmesh() as swarm:
+        views = swarm.unset_policy(modelcell)
+    if as_json:
+        print_json(views)
+        return
+    name = next((view.name for view in views if view.active), "")
+    print(f"{modelcell} goes by {name} now, as every modelcell without a policy of its own")
+    note("until the queennode is started anew\n  next: [routing.modelcells] in swarmesh.toml says what holds then")
+
+
 def _holds_for(view: PolicyView) -> str:
     cells = ", ".join(view.modelcells)
     if not view.active:

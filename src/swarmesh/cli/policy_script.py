@@ -7,19 +7,20 @@ from typing import Annotated, Final
 
 import typer
 
-from swarmesh.cli.failure import ExitCode
+from swarmesh.cli.failure import ExitCode, UsageError
 from swarmesh.cli.screen import AsJson, clock, counted, duration, harmless, note, print_facts, print_json, print_table
 from swarmesh.client import RemoteError, Swarmesh
 from swarmesh.core.errors import ConfigError, ConflictError
 from swarmesh.policy.checking import Findings, Trial, check
 from swarmesh.policy.script import SOURCE_BYTES_MAX
-from swarmesh.wire.scripts import ReplayView, ScriptState, ScriptView
+from swarmesh.wire.scripts import ReplayChange, ReplayView, ScriptState, ScriptView
 
 ANSWER_CHARS_MAX: Final = 60
 ROWS_MAX: Final = 30
 ERRORS_MAX: Final = 5
+HOURS_MAX: Final = 24.0
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A policy script, like examples/policies/night.star.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A policy script, like those in examples/policies.")]
 
 
 def check_(file: File, as_json: AsJson = False) -> None:
@@ -30,7 +31,7 @@ def check_(file: File, as_json: AsJson = False) -> None:
         raise typer.Exit(ExitCode.FAILED if findings.mistakes else ExitCode.DONE)
     _demand_right(findings)
     slowest_us = max(trial.took_us for trial in findings.trials)
-    print(f"{findings.name} is right: it defines {', '.join(findings.hooks)}")
+    print(f"{harmless(findings.name)} is right: it defines {', '.join(findings.hooks)}")
     note(
         f"{counted(len(findings.trials), 'sample')} answered, the slowest in {slowest_us / 1_000:.1f} ms"
         f"\n  next: swarmesh policy test {file} --replay"
@@ -42,10 +43,16 @@ def try_out(
     replay: Annotated[
         bool, typer.Option("--replay", help="Ask the queennode what it would have changed of the last day.")
     ] = False,
-    hours: Annotated[float, typer.Option(help="With --replay: how far back.", min=0.01, max=24)] = 24.0,
+    hours: Annotated[
+        float | None,
+        typer.Option(help="With --replay: how far back.", min=0.01, max=HOURS_MAX, show_default=f"{HOURS_MAX:g}"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a policy script about a swarm that does not exist, or about what yours decided; changes nothing."""
+    if hours is not None and not replay:
+        raise UsageError("--hours is for --replay: without it the script is asked about a swarm that does not exist")
+    hours = HOURS_MAX if hours is None else hours
     source = _read(file)
     if not replay:
         _print_trials(check(file.name, source), as_json=as_json)
@@ -70,7 +77,7 @@ def activate(file: File, as_json: AsJson = False) -> None:
     if as_json:
         print_json(view)
         return
-    print(f"{view.name} decides now: {', '.join(view.hooks)}")
+    print(f"{harmless(view.name)} decides now: {', '.join(view.hooks)}")
     saved = "what is saved there is taken up" if view.watched else "its file is not watched: activate it again"
     note(f"{saved}\n  watch: swarmesh policy script\n  back: swarmesh policy deactivate")
 
@@ -88,7 +95,7 @@ def deactivate(
     if as_json:
         print_json({"deactivated": name})
     else:
-        print(f"{name} decides no more")
+        print(f"{harmless(name)} decides no more")
 
 
 def script(as_json: AsJson = False) -> None:
@@ -111,9 +118,9 @@ def print_line() -> None:
     except RemoteError:
         return
     if view.state is ScriptState.ACTIVE:
-        print(f"before all of them: {view.name} ({', '.join(view.hooks)})")
+        print(f"before all of them: {harmless(view.name)} ({', '.join(view.hooks)})")
     elif view.state is ScriptState.OFF:
-        print(f"{view.name} is off: {harmless(view.reason)}")
+        print(harmless(f"{view.name} is off: {view.reason}"))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -144,7 +151,7 @@ def _demand_right(findings: Findings) -> None:
     for warning in findings.warnings:
         note(f"warning: {harmless(warning.picture)}")
     if findings.mistakes:
-        note(f"error: {counted(len(findings.mistakes), 'mistake')} in {findings.name}")
+        note(f"error: {counted(len(findings.mistakes), 'mistake')} in {harmless(findings.name)}")
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -179,24 +186,29 @@ def _print_replay(view: ReplayView, hours: float) -> None:
         f"{view.changed:,} would have been others, {view.failed:,} without an answer"
     )
     if view.changes:
-        rows = ((change.hook, clock(change.at), change.subject, change.was, change.would_be) for change in view.changes)
+        rows = (_changed(change) for change in view.changes)
         print_table(("function", "when", "about", "was", "would be"), list(rows)[:ROWS_MAX])
         if view.changed > ROWS_MAX:
             note(f"and {view.changed - min(ROWS_MAX, len(view.changes)):,} more; --json shows {len(view.changes)}")
     if not view.complete:
         note("there was no time for all of them: the newest are left out; --hours takes fewer")
     for failure in view.failures[:ERRORS_MAX]:
-        note(f"failed: {failure.hook} about {failure.subject}: {harmless(failure.why)}")
+        note(f"failed: {failure.hook} about {harmless(f'{failure.subject}: {failure.why}')}")
+
+
+def _changed(change: ReplayChange) -> tuple[str, ...]:
+    return (change.hook, clock(change.at), harmless(change.subject), harmless(change.was), harmless(change.would_be))
 
 
 def _print_script(view: ScriptView) -> None:
+    file = harmless(view.path) or "not on the queennode's machine"
     print_facts(
         [
-            ("name", view.name),
+            ("name", harmless(view.name)),
             ("state", view.state),
             *([("reason", harmless(view.reason))] if view.reason else []),
             ("functions", ", ".join(view.hooks)),
-            ("file", f"{view.path} (watched)" if view.watched else view.path or "not on the queennode's machine"),
+            ("file", f"{file} (watched)" if view.watched else file),
             ("since", clock(view.activated_at)),
             ("asked", f"{view.asked:,}, failed {view.failed:,}, late {view.late:,}"),
             ("answers", f"{view.mean_ms:g} ms mean, {view.max_ms:g} ms longest"),

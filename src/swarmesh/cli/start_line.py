@@ -1,31 +1,50 @@
-"""What an answer waits for before its first token: a rustbee that is being started."""
+"""What an answer waits for before its first token: a rustbee that is being started, its key's limit, its turn."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from swarmesh.cli.screen import duration, harmless, note
 from swarmesh.client import Event, Progress, TokenStream
 
+NAMED_AFTER_S: Final = 3.0
+"""Who waits for so long is told the task's id and why, so that it can be explained, or cancelled."""
+WAITING: Final = "waiting"
+"""The phase of a task for which no rustbee is being started; most such waits are over soon."""
 _ERASE: Final = "\r\x1b[K"
 
 
 class StartLine:
-    """On a terminal a line that moves, and is gone before the answer begins; elsewhere one line for each phase."""
+    """On a terminal a line that moves, and is gone before the answer begins; elsewhere one line for each phase.
 
-    def __init__(self) -> None:
+    After `NAMED_AFTER_S` one line with the task's id stays.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._phase = ""
         self._is_shown = False
+        self._is_named = False
+        self._clock = clock
+        self._since_s: float | None = None
 
     def show(self, waiting: Progress) -> None:
-        """Take in how far the start is."""
+        """Take in what the task waits for."""
+        if self._since_s is None:
+            self._since_s = self._clock()
+        if not self._is_named and self._clock() - self._since_s >= NAMED_AFTER_S:
+            self._is_named = True
+            self.clear()
+            name = harmless(waiting.job_id)
+            note(f"{words(waiting, name=name)}\n  next: swarmesh explain task {name}")
+            self._phase = waiting.phase
         if sys.stderr.isatty():
             sys.stderr.write(_ERASE + words(waiting))
             sys.stderr.flush()
             self._is_shown = True
-        elif waiting.phase != self._phase:
+        elif waiting.phase not in {self._phase, WAITING}:
             note(words(waiting))
         self._phase = waiting.phase
 
@@ -46,8 +65,9 @@ class StartLine:
             self.clear()
 
 
-def words(waiting: Progress) -> str:
-    """How far a start is, in one line."""
+def words(waiting: Progress, *, name: str = "") -> str:
+    """What a task waits for, in one line."""
     usual = f" of about {duration(waiting.expected_s)}" if waiting.expected_s else ""
     said = " ".join(harmless(waiting.message).split())
-    return f"waiting: {said} ({duration(waiting.since_s)}{usual})"
+    who = f"{name} waits" if name else "waiting"
+    return f"{who}: {said} ({duration(waiting.since_s)}{usual})"

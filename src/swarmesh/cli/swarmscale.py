@@ -15,7 +15,8 @@ from swarmesh.wire.swarmscale import BoundsView, RustbeeWish, ScaleDecisionView,
 HEADINGS: Final = ("modelcell", "min", "max", "rustbees", "wanted", "load", "waiting", "now")
 MODEL: Final = "MODEL"
 MIN_HELP: Final = "Never fewer; 0 lets it go when it is idle."
-TYPE_HELP: Final = "What each computes on."
+TYPE_HELP: Final = "What each computes on; auto takes back what was said."
+ZERO: Final = " 0 takes back what was said."
 
 OneOrNone = Annotated[str, typer.Argument(metavar=f"[{MODEL}]", help="A modelcell; all of them when left out.")]
 All = Annotated[bool, typer.Option("--all", help="For every modelcell that has no bounds of its own.")]
@@ -46,16 +47,17 @@ def set_(
     min: Annotated[int | None, typer.Option(min=0, help=MIN_HELP)] = None,  # noqa: A002 - called as the option is
     max: Annotated[int | None, typer.Option(min=1, help="Never more.")] = None,  # noqa: A002 - called as the option is
     type: Annotated[Backend | None, typer.Option(help=TYPE_HELP)] = None,  # noqa: A002 - called as the option is
-    slots: Annotated[int | None, typer.Option(min=1, max=4096, help="Tasks at once, of each.")] = None,
-    context: Annotated[int | None, typer.Option(min=256, help="Tokens of prompt plus answer per slot.")] = None,
-    cellalloc: Annotated[int | None, typer.Option(min=1, help="MiB to reserve for each, not the estimate.")] = None,
+    slots: Annotated[int | None, typer.Option(min=0, max=4096, help=f"Tasks at once, of each.{ZERO}")] = None,
+    context: Annotated[int | None, typer.Option(min=0, help=f"Tokens of prompt plus answer per slot.{ZERO}")] = None,
+    cellalloc: Annotated[int | None, typer.Option(min=0, help=f"MiB to reserve for each.{ZERO}")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let rustbees of a modelcell come and go by themselves; example: swarmesh swarmscale set demo --min 0 --max 2."""
     name = _whose(modelcell, every=every)
-    if min is None and max is None and not any((type, slots, context, cellalloc)):
-        raise UsageError("'swarmscale set' needs at least one of --min and --max")
+    if all(option is None for option in (min, max, type, slots, context, cellalloc)):
+        raise UsageError("'swarmscale set' needs --min, --max, --type, --slots, --context or --cellalloc")
     with Swarmesh() as swarm:
+        before = {} if as_json else {view.modelcell: view.rustbees for view in swarm.swarmscale().modelcells}
         answer = swarm.scale(name, min=min, max=max, type=type, slots=slots, context=context, cellalloc=cellalloc)
     if as_json:
         print_json(answer)
@@ -65,6 +67,9 @@ def set_(
     if bounds is None:
         return
     print(f"{name or 'every other modelcell'} may have {bounds.min} to {bounds.max} rustbees{_wish(bounds.rustbee)}")
+    for each in answer.modelcells if not answer.paused else ():
+        if each is view or (not name and each.bounds is not None and not each.bounds.own):
+            _note_surplus(each, before.get(each.modelcell, 0))
     note("  next: 'swarmesh swarmscale status' shows what is done about it")
 
 
@@ -86,7 +91,7 @@ def unset(modelcell: OneOrNone = "", every: All = False, as_json: AsJson = False
 
 @app.command()
 def pause(modelcell: OneOrNone = "", as_json: AsJson = False) -> None:
-    """Start and stop nothing by itself, of one modelcell or of any; what is under way ends."""
+    """Start and stop nothing by itself, of one modelcell or of any; what is under way is finished."""
     with Swarmesh() as swarm:
         answer = swarm.pause_scaling(modelcell)
     if as_json:
@@ -195,6 +200,16 @@ def _bounds(bounds: BoundsView | None) -> str:
 
 def _range(bounds: BoundsView) -> str:
     return f"{bounds.min} to {bounds.max}"
+
+
+def _note_surplus(view: ScaleView, rustbees: int) -> None:
+    """Say that more ran than may: those that were started by hand are stopped as well, idle ones before it answers."""
+    bounds = view.bounds
+    if bounds is None or bounds.paused or rustbees <= bounds.max:
+        return
+    surplus = rustbees - bounds.max
+    when = "it has nothing to do" if surplus == 1 else "they have nothing to do"
+    note(f"  {rustbees} rustbees of {harmless(view.modelcell)} run; {surplus} will be stopped when {when}")
 
 
 def _wish(wish: RustbeeWish | None) -> str:

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from swarmesh.client import decision_routes, host_routes, key_routes, routes, scale_routes, script_routes
-from swarmesh.client.call import Call, StepsCall, StreamCall
+from swarmesh.client.call import TASK_HEADER, Call, StepsCall, StreamCall
 from swarmesh.client.cursor import Reconnects, StreamCursor
 from swarmesh.client.endpoint import Endpoint, find_endpoint
 from swarmesh.client.events import Event, Progress
@@ -47,7 +47,7 @@ class TokenStream:
         return self._cursor.job_id
 
     def tell_progress(self, on_progress: Callable[[Progress], None]) -> Self:
-        """Call back while the task waits for a rustbee that is being started; iterating gives tokens only."""
+        """Call back while the task waits, with what for; iterating gives tokens only."""
         self._cursor.on_progress = on_progress
         return self
 
@@ -89,7 +89,9 @@ def _events_of_connection(http: httpx.Client, cursor: StreamCursor) -> Generator
         ) as response,
     ):
         if response.status_code != 200:
-            raise stream_refused(url, response.status_code, response.read(), retrying=cursor.retrying)
+            task_id = response.headers.get(TASK_HEADER, "")
+            body = response.read()
+            raise stream_refused(url, response.status_code, body, retrying=cursor.retrying, task_id=task_id)
         for data in response.iter_raw():
             yield from cursor.feed(data)
             if cursor.ended:
@@ -176,6 +178,7 @@ class Swarmesh:
     scan_models = _method(host_routes.scan_models)
     policies = _method(decision_routes.policies)
     use_policy = _method(decision_routes.use_policy)
+    unset_policy = _method(decision_routes.unset_policy)
     policy_script = _method(script_routes.policy_script)
     activate_script = _method(script_routes.activate_script)
     deactivate_script = _method(script_routes.deactivate_script)
@@ -210,7 +213,7 @@ class Swarmesh:
                 content=call.body,
                 timeout=patience(call, self._timeout_s),
             )
-        return call.result(response.status_code, response.content)
+        return call.result(response.status_code, response.content, response.headers.get(TASK_HEADER, ""))
 
     def open(self, call: StreamCall) -> TokenStream:
         """The stream of a request; it is sent when the first event is asked for."""

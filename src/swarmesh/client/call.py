@@ -18,6 +18,8 @@ IDEMPOTENCY_KEY: Final = "idempotency-key"
 """The header that makes a submission safe to repeat: the same key gets the same task."""
 
 
+TASK_HEADER: Final = "x-swarmesh-task"
+"""The header by which an answer names its task, also one that refuses it."""
 SLOW_TIMEOUT_S: Final = 300.0
 """What hosts get to look through their disks, or to measure themselves, before an answer is given up."""
 
@@ -51,15 +53,15 @@ class Call(Generic[T]):
     body: bytes | None = None
     slow: bool = False
 
-    def result(self, status: int, body: bytes) -> T:
-        """The result of an answer.
+    def result(self, status: int, body: bytes, task_id: str = "") -> T:
+        """The result of an answer; ``task_id`` is what its `TASK_HEADER` says.
 
         Raises:
             RemoteError: The queen reported an error.
             UnexpectedAnswerError: The body is not what was agreed on.
         """
         if not 200 <= status < 300:
-            raise remote_error(status, body)
+            raise remote_error(status, body, task_id)
         try:
             return self.read(body)
         except msgspec.DecodeError as error:

@@ -42,7 +42,7 @@ class StreamCursor:
         job_id: The task's id; empty until the queen has said it.
         last_seq: Number of the last token that was handed out.
         ended: `Done` was read; nothing more will come.
-        on_progress: Told what the task waits for while a rustbee is being started for it.
+        on_progress: Told what the task waits for while it does.
     """
 
     def __init__(self, first: StreamCall, reconnects: Reconnects) -> None:

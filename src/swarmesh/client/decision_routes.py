@@ -27,6 +27,11 @@ def use_policy(policy: str, *, modelcell: str = "") -> Call[list[PolicyView]]:
     return Call("PUT", f"{BASE}/policies", _read_policies, body=body)
 
 
+def unset_policy(modelcell: str) -> Call[list[PolicyView]]:
+    """Take a modelcell's own policy away: that of all others holds for it from the next task on."""
+    return Call("PUT", f"{BASE}/policies", _read_policies, body=msgspec.json.encode(PolicyChange(None, modelcell)))
+
+
 def explain_task(task_id: str) -> Call[TaskExplained]:
     """Why a task went where it went, and what would have changed that.
 

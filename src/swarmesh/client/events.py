@@ -35,7 +35,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 Progress = ProgressData
-"""The task waits for a rustbee that is being started: ``phase``, ``since_s``, ``expected_s``, ``message``."""
+"""What the task waits for: ``phase``, ``since_s``, ``expected_s``, ``message``."""
 
 Event = Token | Done
 

@@ -36,7 +36,7 @@ def scale(
     """Say how many rustbees a modelcell may have, or (no name) every one without bounds of its own.
 
     What is left out stays as it was; at first that is ``min`` 0 and ``max`` 1. ``type``, ``slots``, ``context`` and
-    ``cellalloc`` are what every rustbee gets that is started by itself; they replace what was said of them before.
+    ``cellalloc`` are what every rustbee gets that is started by itself; ``"auto"`` and 0 take back what was said.
     """
     wish = {"type": type, "slots": slots, "context": context, "cellalloc": cellalloc}
     said: dict[str, Any] = {"min": min, "max": max, "rustbee": _said(wish) or None}
@@ -49,7 +49,7 @@ def unscale(modelcell: str = "") -> Call[ScaleStatus]:
 
 
 def pause_scaling(modelcell: str = "") -> Call[ScaleStatus]:
-    """Start and stop nothing by itself, of one modelcell or (no name) of any; what is under way ends."""
+    """Start and stop nothing by itself, of one modelcell or (no name) of any; what is under way is finished."""
     return Call("POST", f"{_path()}/pause", reader(ScaleStatus), body=msgspec.json.encode(PauseChange(modelcell)))
 
 

@@ -80,12 +80,12 @@ def stream_cut(url: str) -> ConnectionBrokenError:
     return ConnectionBrokenError(f"the stream from {url} was cut off")
 
 
-def stream_refused(url: str, status: int, body: bytes, *, retrying: bool) -> SwarmeshError:
+def stream_refused(url: str, status: int, body: bytes, *, retrying: bool, task_id: str = "") -> SwarmeshError:
     """What the answer to a request for a stream means when it is none.
 
     A queen who has just come back may be too busy for a moment, which is one more drop to a stream taken up again.
     """
-    error = remote_error(status, body)
+    error = remote_error(status, body, task_id)
     if retrying and status == 503:
         return ConnectionBrokenError(f"the queennode at {url} is not ready: {error.message}")
     return error

@@ -7,6 +7,7 @@ from typing import Final
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.ids import TaskId
 from swarmesh.queen.driver import now_ms
+from swarmesh.queen.journal import Journal
 from swarmesh.wire.token_counts import (
     NOT_TOLD,
     TAIL_BYTES,
@@ -70,9 +71,10 @@ class AnswerReport:
         self.counts = told_at_end(data)
         self.name = answer_id(opening) or answer_id(data)
 
-    def ended(self, task_id: TaskId, attempt: int) -> StreamEnded:
-        """The fact for the core."""
+    def ended(self, task_id: TaskId, attempt: int, journal: Journal | None = None) -> StreamEnded:
+        """The fact for the core; what passed is looked at where the engine did not count."""
         counts = self.counts
+        shown = journal.shown_tokens() if journal is not None and not counts.completion else 0
         return StreamEnded(
-            task_id, attempt, counts.completion, counts.prompt, counts.cached, first_token_ms=self.first_token_ms
+            task_id, attempt, counts.completion, counts.prompt, counts.cached, self.first_token_ms, shown
         )

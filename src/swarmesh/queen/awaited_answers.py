@@ -11,9 +11,10 @@ from urllib.parse import parse_qs
 import structlog
 
 from swarmesh.core.errors import BadInputError, InvalidValueError, SwarmeshError
-from swarmesh.core.ids import TaskId
+from swarmesh.core.ids import KeyId, TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.request import Request
+from swarmesh.queen.decision_book import NOBODY
 from swarmesh.queen.decision_headers import TASK_HEADER
 from swarmesh.queen.refusal_book import RefusalBook
 from swarmesh.wire.http1 import Headers
@@ -34,30 +35,38 @@ class AwaitedAnswers:
         self._refused = refused
         self._running: set[asyncio.Task[None]] = set()
 
-    def run(self, exchange: Exchange, answering: Coroutine[Any, Any, None], *, submitted: TaskId | None = None) -> None:
+    def run(
+        self,
+        exchange: Exchange,
+        answering: Coroutine[Any, Any, None],
+        *,
+        submitted: TaskId | None = None,
+        key_id: KeyId = NOBODY,
+    ) -> None:
         """Answer an exchange; an error that is raised before anything was sent becomes the answer.
 
-        ``submitted`` is the task of a submission; a client who is refused is told by which name to ask why.
+        ``submitted`` is the task of a submission, ``key_id`` whose it is; a client who is refused is told by which name
+        to ask why.
         """
-        task = asyncio.get_running_loop().create_task(self._answered(exchange, answering, submitted))
+        task = asyncio.get_running_loop().create_task(self._answered(exchange, answering, submitted, key_id))
         self._running.add(task)
         task.add_done_callback(partial(self._over, exchange))
 
     async def _answered(
-        self, exchange: Exchange, answering: Coroutine[Any, Any, None], submitted: TaskId | None
+        self, exchange: Exchange, answering: Coroutine[Any, Any, None], submitted: TaskId | None, key_id: KeyId
     ) -> None:
         try:
             await answering
         except SwarmeshError as error:
             if not exchange.started:
-                exchange.fail(error, self._refusal_headers(error, submitted))
+                exchange.fail(error, self._refusal_headers(error, submitted, key_id))
 
-    def _refusal_headers(self, error: SwarmeshError, submitted: TaskId | None) -> Headers:
+    def _refusal_headers(self, error: SwarmeshError, submitted: TaskId | None, key_id: KeyId) -> Headers:
         # What cannot be understood is no task yet.
         if submitted is None or isinstance(error, BadInputError):
             return []
         if self._refused.find(submitted) is None:
-            self._refused.add_unread(submitted, error)
+            self._refused.add_unread(submitted, error, key_id)
         return [(TASK_HEADER, submitted.encode())]
 
     def _over(self, exchange: Exchange, task: asyncio.Task[None]) -> None:

@@ -142,7 +142,8 @@ class BackgroundChats:
     def submit(self, exchange: Exchange, identity: Identity, request: ChatRequest) -> None:
         """Answer a chat with ``background``: with its chunks as they come, or without ``stream`` with its job id."""
         task_id = new_task_id()
-        self._answers.run(exchange, self._submit(exchange, identity, request, task_id), submitted=task_id)
+        answering = self._submit(exchange, identity, request, task_id)
+        self._answers.run(exchange, answering, submitted=task_id, key_id=identity.key_id)
 
     async def _attach(self, exchange: Exchange) -> None:
         request = exchange.request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final
 
@@ -11,7 +12,7 @@ import msgspec
 
 from swarmesh.core.commands import CancelStream, FailTask, PreemptStream, StartStream
 from swarmesh.core.events import StreamBroke, StreamEnded
-from swarmesh.core.ids import ModelName, TaskId
+from swarmesh.core.ids import KeyId, ModelName, TaskId
 from swarmesh.core.routing import Decision
 
 DECISIONS_MAX: Final = 5_000
@@ -34,6 +35,8 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+NOBODY: Final = KeyId("")
+"""What no key is called."""
 _RUNNING: Final = Outcome.RUNNING
 _ENDED: Final = Outcome.ENDED
 
@@ -45,6 +48,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         packed: Its decision; thousands of them as objects would cost more to let go of than to make.
         at_s: Unix seconds.
         before: The attempt that it took the place of.
+        key_id: Whose task it is; empty when it was gone before it started.
         why: What broke it, or took its slot, in words.
         report: What its engine told at the end.
         name: What the answer calls itself, if that is known.
@@ -58,6 +62,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     queue_ms: int
     at_s: float
     before: Attempt | None = None
+    key_id: KeyId = NOBODY
     outcome: Outcome = _RUNNING
     why: str = ""
     report: StreamEnded | None = None
@@ -82,12 +87,12 @@ class DecisionBook:
         self._order: deque[Attempt] = deque()
         self._count = 0
 
-    def started(self, command: StartStream) -> None:
-        """A task goes to a worker."""
+    def started(self, command: StartStream, key_id: KeyId = NOBODY) -> None:
+        """A task of that key goes to a worker."""
         task_id, number = command.task_id, command.attempt
         before = self._last.pop(task_id, None) if number > 1 else None
         packed = _encoder.encode(command.decision)
-        attempt = Attempt(task_id, packed, number, command.model, command.queue_ms, time.time(), before)
+        attempt = Attempt(task_id, packed, number, command.model, command.queue_ms, time.time(), before, key_id)
         self._last[task_id] = attempt
         self._order.append(attempt)
         self._count += 1
@@ -127,10 +132,15 @@ class DecisionBook:
         if attempt is not None:
             attempt.error = f"{command.error.code}: {command.error.message}"
 
-    def find(self, name: str) -> list[Attempt]:
-        """All attempts at a task in order, by its id or by that of its answer; none when it is not known."""
-        attempt = self._last.get(TaskId(name)) or (self._by_answer(name) if name else None)
-        return _chain(attempt) if attempt is not None else []
+    def find(self, name: str, key_id: KeyId | None = None) -> list[Attempt]:
+        """All attempts at a task in order, by its id or by that of its answer; none when it is not known.
+
+        Args:
+            name: See above.
+            key_id: A task of another key counts as not known; None for those of all keys.
+        """
+        attempt = self._last.get(TaskId(name)) or (self._by_answer(name, key_id) if name else None)
+        return _chain(attempt) if attempt is not None and key_id in (None, attempt.key_id) else []
 
     def latest(self, task_id: TaskId) -> Decision | None:
         """The last decision about a task."""
@@ -154,14 +164,16 @@ class DecisionBook:
             del self._last[oldest.task_id]
             self._count -= 1 if oldest.before is None else len(_chain(oldest))
 
-    def _by_answer(self, name: str) -> Attempt | None:
+    def _by_answer(self, name: str, key_id: KeyId | None) -> Attempt | None:
         # Seldom asked, and then soon after: so it is looked for, the newest first, and nothing else is kept for it.
-        return next((attempt for attempt in reversed(self._last.values()) if attempt.name == name), None)
+        named = (attempt for attempt in reversed(self._last.values()) if attempt.name == name)
+        return next((attempt for attempt in named if key_id in (None, attempt.key_id)), None)
 
     def _cut(self, task_id: TaskId) -> None:
         chain = _chain(self._last[task_id])
         if len(chain) > ATTEMPTS_MAX:
-            self._order.remove(chain[0])
+            with suppress(ValueError):  # It is not there any more when others have been forgotten since.
+                self._order.remove(chain[0])
             chain[1].before = None
             self._count -= 1
 

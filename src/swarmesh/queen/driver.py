@@ -28,7 +28,7 @@ from swarmesh.core.errors import InternalError, SwarmeshError
 from swarmesh.core.events import Event, StreamBroke, StreamEnded, TaskSubmitted
 from swarmesh.core.ids import Blame, TaskId
 from swarmesh.core.swarm import Swarm
-from swarmesh.queen.decision_book import DecisionBook
+from swarmesh.queen.decision_book import NOBODY, DecisionBook
 from swarmesh.queen.links import Links, WorkerLink
 from swarmesh.queen.refusal_book import RefusalBook
 
@@ -202,8 +202,11 @@ class Driver:
                 assert_never(command)
 
     def _start(self, command: StartStream) -> None:
-        self.book.started(command)
         runner = self._runners.get(command.task_id)
+        try:
+            self.book.started(command, runner.submitted.key_id if runner is not None else NOBODY)
+        except Exception:  # An edge: a task does not fail because it could not be written down why it started
+            log.exception("decision_not_kept", task=command.task_id)
         link = self.links.get(command.worker_id)
         if runner is None:
             return  # The client left while the command was on its way; its cancellation follows.

@@ -1,4 +1,4 @@
-"""The head of a stream that no worker has answered yet: its client waits for a model, and is told so.
+"""The head of a stream that no worker has answered yet: its client is told what it waits for.
 
 What the head says of other streams (who took it, after how long) is not known by then; it follows as comments.
 """

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 import msgspec
 
 from swarmesh.core.errors import NotFoundError
 from swarmesh.core.events import StreamEnded
-from swarmesh.core.ids import TaskId
+from swarmesh.core.ids import KeyId, TaskId
 from swarmesh.core.routing import Decision
 from swarmesh.core.task import Task, TaskStatus
 from swarmesh.queen.decision_book import DECISIONS_MAX, Attempt
 from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.refusal_book import REFUSALS_MAX
+from swarmesh.queen.why_waiting import WAITING, why_waiting
 from swarmesh.queen.would_change import would_change
 from swarmesh.queen.would_let_in import would_let_in
 from swarmesh.wire.explain import AttemptView, CandidateView, RefusalExplained, ReportView, TaskExplained
 from swarmesh.wire.openai_chunks import ID_PREFIX
-
-WAITING: Final = "waiting"
-TURN_WORDS: Final = "it waits for its turn"
 
 
 class Explainer:
@@ -30,42 +27,45 @@ class Explainer:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
-    def task(self, name: str) -> TaskExplained:
+    def task(self, name: str, key_id: KeyId | None = None) -> TaskExplained:
         """Why a task went where it went.
 
         Args:
             name: Its job id, what its ``x-swarmesh-task`` header said, or the id of its answer.
+            key_id: A task of another key counts as not known; None for those of all keys.
 
         Raises:
             NotFoundError: No decision about it is kept.
         """
-        attempts = self._driver.book.find(name) or self._driver.book.find(name.removeprefix(ID_PREFIX))
+        book = self._driver.book
+        attempts = book.find(name, key_id) or book.find(name.removeprefix(ID_PREFIX), key_id)
         task_id = attempts[-1].task_id if attempts else TaskId(name.removeprefix(ID_PREFIX))
-        task = self._driver.swarm.dispatcher.tasks.get(task_id)
+        task = self._task(task_id, key_id)
         views = [_attempt_view(attempt) for attempt in attempts]
         if task is not None and task.status is not TaskStatus.RUNNING:
             decision = self._driver.swarm.router.choose(task, now_ms())
-            action = self._driver.swarm.scaler.under_way(task.model, now_ms())
-            views.append(_waiting_view(task, decision, action.words if action is not None else TURN_WORDS))
-            return _explained(task_id, task.model, decision, views, "")
+            why = why_waiting(self._driver.swarm, task, now_ms(), decision)
+            views.append(_waiting_view(task, decision, why.words))
+            return _explained(task_id, task.model, why.would_help, views, "")
         if not attempts:
-            raise _unknown_task(name, was_refused=self._driver.refused.find(task_id) is not None)
+            raise _unknown_task(name, was_refused=self._driver.refused.find(task_id, key_id) is not None)
         last = attempts[-1]
-        return _explained(task_id, last.model, last.decision, views, last.error)
+        return _explained(task_id, last.model, would_change(last.decision), views, last.error)
 
-    def refusal(self, name: str) -> RefusalExplained:
+    def refusal(self, name: str, key_id: KeyId | None = None) -> RefusalExplained:
         """Why a task was refused or given up.
 
         Args:
             name: What the ``x-swarmesh-task`` header of the refusal said, or a job id.
+            key_id: A task of another key counts as not refused and not known; None for those of all keys.
 
         Raises:
             NotFoundError: It was not, or that is forgotten.
         """
         task_id = TaskId(name.removeprefix(ID_PREFIX))
-        refused = self._driver.refused.find(task_id)
+        refused = self._driver.refused.find(task_id, key_id)
         if refused is None:
-            known = self._driver.book.find(task_id) or task_id in self._driver.swarm.dispatcher.tasks
+            known = self._driver.book.find(task_id, key_id) or self._task(task_id, key_id) is not None
             raise NotFoundError(
                 f"task {name!r} was not refused" if known else f"no refusal of a task {name!r} is kept",
                 hint=f"'swarmesh explain task {name}' says where it went."
@@ -73,7 +73,7 @@ class Explainer:
                 else f"Only the last {REFUSALS_MAX} refusals since the queennode was started can be explained.",
             )
         asked = refused.submitted
-        attempts = self._driver.book.find(task_id)
+        attempts = self._driver.book.find(task_id, key_id)
         return RefusalExplained(
             task=task_id,
             at=round(refused.at_s, 3),
@@ -90,6 +90,10 @@ class Explainer:
             would_change=would_let_in(refused, self._driver.swarm.fleet),
         )
 
+    def _task(self, task_id: TaskId, key_id: KeyId | None) -> Task | None:
+        task = self._driver.swarm.dispatcher.tasks.get(task_id)
+        return task if task is not None and key_id in (None, task.key_id) else None
+
 
 def _unknown_task(name: str, *, was_refused: bool) -> NotFoundError:
     if was_refused:
@@ -99,7 +103,9 @@ def _unknown_task(name: str, *, was_refused: bool) -> NotFoundError:
     return NotFoundError(f"no decision about a task {name!r} is kept", hint=hint)
 
 
-def _explained(task_id: TaskId, model: str, decision: Decision, views: list[AttemptView], error: str) -> TaskExplained:
+def _explained(
+    task_id: TaskId, model: str, would_change: tuple[str, ...], views: list[AttemptView], error: str
+) -> TaskExplained:
     last = views[-1]
     return TaskExplained(
         task=task_id,
@@ -112,7 +118,7 @@ def _explained(task_id: TaskId, model: str, decision: Decision, views: list[Atte
         considered=last.considered,
         vetoes=last.vetoes,
         candidates=last.candidates,
-        would_change=would_change(decision),
+        would_change=would_change,
         attempts=tuple(views),
         error=error,
     )

@@ -49,6 +49,11 @@ def final_event(record: TaskRecord) -> bytes:
     return render(SseEvent(msgspec.json.encode(ErrorData(body)), "error"))
 
 
+def shown_tokens(flow: Flow) -> int:
+    """About how much of its answer there is; an engine that does not name its tokens gives one at a time."""
+    return sum(len(row.token_ids) or 1 for row in flow.rows)
+
+
 def usage_of(record: TaskRecord) -> Usage | None:
     """Tokens read and written, once they are known."""
     if record.prompt_tokens is None and record.completion_tokens is None:
@@ -64,7 +69,7 @@ def error_of(record: TaskRecord) -> ErrorBody | None:
     return ErrorBody(record.error_code, record.error_message or "", record.error_hint or "")
 
 
-def flow_view(record: TaskRecord, decision: Decision | None = None) -> FlowView:
+def flow_view(record: TaskRecord, decision: Decision | None = None, waiting_because: str | None = None) -> FlowView:
     """A task as its owner sees it."""
     return FlowView(
         job_id=record.task_id,
@@ -78,6 +83,7 @@ def flow_view(record: TaskRecord, decision: Decision | None = None) -> FlowView:
         usage=usage_of(record),
         error=error_of(record),
         decision=decision.in_words() if decision is not None else None,
+        waiting_because=waiting_because,
     )
 
 

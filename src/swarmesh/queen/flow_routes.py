@@ -34,7 +34,8 @@ class FlowRoutes:
         """Answer one request, in a task of its own: the hivecomb takes its time."""
         if exchange.request.method == "POST":
             task_id = new_task_id()
-            self._answers.run(exchange, self._submit(exchange, identity, task_id), submitted=task_id)
+            answering = self._submit(exchange, identity, task_id)
+            self._answers.run(exchange, answering, submitted=task_id, key_id=identity.key_id)
         else:
             self._answers.run(exchange, self._tokens(exchange))
 

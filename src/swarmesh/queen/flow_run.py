@@ -24,11 +24,11 @@ from swarmesh.queen.refusal import Refusal
 from swarmesh.queen.start_progress import start_progress
 from swarmesh.queen.vigil import PROGRESS_EVENTS, SILENT_TICKS_MAX
 from swarmesh.store.records import TokenRow
-from swarmesh.wire.flow import DoneData, ErrorData, ExecuteRequest, Submission, TokenData
+from swarmesh.wire.flow import DoneData, ErrorData, ExecuteRequest, Submission, TokenData, Usage
 from swarmesh.wire.http1 import Framer, ResponseHead
 from swarmesh.wire.resume import Resume
 from swarmesh.wire.sse import SseEvent, SseReader
-from swarmesh.wire.token_counts import UNKNOWN, TokenCounts
+from swarmesh.wire.token_counts import NOT_TOLD, UNKNOWN, TokenCounts, counted
 
 GONE: Final = frozenset({404, 409})
 """What an agent answers that has not, or no longer, what it is asked to go on with."""
@@ -256,9 +256,11 @@ class FlowRun:
     def _done(self, done: DoneData, counts: TokenCounts | None) -> None:
         # The worker may take its time to close the stream; the answer is whole all the same.
         self._call = self._command = None
-        self._keeper.ended(self._flow, done)
         usage, cached = done.usage, counts.cached if counts is not None else UNKNOWN
-        self._report.counts = TokenCounts(usage.prompt_tokens, cached, usage.completion_tokens)
+        self._report.counts = told = counted(usage.prompt_tokens, cached, usage.completion_tokens)
+        if told is NOT_TOLD:  # It said what cannot be, and the hivecomb could not even keep that.
+            done = msgspec.structs.replace(done, usage=Usage())
+        self._keeper.ended(self._flow, done)
         self._driver.ended(self._report.ended(self._flow.task_id, self._attempt))
 
     def _refused(self, refusal: Refusal) -> None:

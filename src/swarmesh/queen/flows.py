@@ -20,11 +20,11 @@ from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.driver import Driver, now_ms
-from swarmesh.queen.flow import FLOW_DIALECT, Dialect, Flow, failed, flow_view, tokens_view
+from swarmesh.queen.flow import FLOW_DIALECT, Dialect, Flow, failed, flow_view, shown_tokens, tokens_view
 from swarmesh.queen.flow_run import FlowRun
 from swarmesh.queen.flow_saver import RETRY_S, FlowSaver
 from swarmesh.queen.refusal_book import RefusalBook
-from swarmesh.queen.start_progress import start_progress
+from swarmesh.queen.start_progress import start_progress, waiting_words
 from swarmesh.queen.vigil import Vigil
 from swarmesh.store.records import TaskPatch, TaskRecord, TokenRow
 from swarmesh.store.store import Store
@@ -115,7 +115,7 @@ class Flows:
             raise refusal  # Before it is kept: a refused task must not use up its idempotency key.
         kept = await self._store.insert_task(record)
         if kept.task_id == record.task_id:
-            run = self._hand_in(Flow(kept), submission, event)
+            run = self._hand_in(Flow(kept), submission, msgspec.structs.replace(event, checked=True))
             if run.error is not None:
                 raise run.error
         flow = self._flows.get(kept.task_id)
@@ -178,7 +178,8 @@ class Flows:
         Raises:
             NotFoundError: There is no such task.
         """
-        return flow_view(await self.record(task_id), self._driver.book.latest(task_id))
+        record = await self.record(task_id)
+        return flow_view(record, self._driver.book.latest(task_id), waiting_words(self._driver, task_id))
 
     async def tokens(self, task_id: TaskId) -> TokensView:
         """What a task produced so far.
@@ -191,9 +192,9 @@ class Flows:
             return tokens_view(flow.record, flow.rows)
         return tokens_view(*await self._stored(task_id, 0))
 
-    async def recent(self, statuses: list[str], limit: int) -> list[FlowView]:
-        """The newest tasks."""
-        records = await self._store.tasks(statuses=statuses, limit=limit)
+    async def recent(self, statuses: list[str], limit: int, key_id: KeyId | None) -> list[FlowView]:
+        """The newest tasks, of all keys or of one."""
+        records = await self._store.tasks(statuses=statuses, limit=limit, key_id=key_id)
         return [flow_view(record, self._driver.book.latest(record.task_id)) for record in records]
 
     async def cancel(self, task_id: TaskId) -> FlowView:
@@ -203,7 +204,7 @@ class Flows:
             NotFoundError: There is no such task.
         """
         if task_id in self._flows:
-            self._driver.post(TaskCancelled(task_id))
+            self._driver.post(TaskCancelled(task_id, shown_tokens(self._flows[task_id])))
             await self.settle()
         return await self.view(task_id)
 

@@ -26,6 +26,7 @@ class KeyKeeper:
         self._driver = driver
         self._store = store
         self._ring = ring
+        self._reserved: set[str] = set()
 
     def open(self) -> None:
         """Tell the core what the keys of the hivecomb may have; before any task is taken up."""
@@ -43,10 +44,18 @@ class KeyKeeper:
             ConflictError: A key has that name already.
             StoreError: It could not be kept; there is none then.
         """
-        if any(record.name == request.name for record in self._ring.records()):
+        if request.name in self._reserved or any(record.name == request.name for record in self._ring.records()):
             raise ConflictError(
                 f"a key is called {request.name!r} already", hint="Take another name, or revoke it.", param="name"
             )
+        # Taken before anything is waited for, so that of two who ask for it at once one gets it.
+        self._reserved.add(request.name)
+        try:
+            return await self._made(request)
+        finally:
+            self._reserved.remove(request.name)
+
+    async def _made(self, request: KeyRequest) -> KeyMade:
         key = new_key()
         record = KeyRecord(
             key_id=self._new_id(),

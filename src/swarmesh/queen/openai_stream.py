@@ -9,7 +9,7 @@ from swarmesh.core.errors import ResumeDivergedError, TaskRefusedError
 from swarmesh.wire.errors import ErrorBody
 from swarmesh.wire.flow import DoneData, ErrorData, Submission, TokenData, Usage
 from swarmesh.wire.sse import DONE_MARK, SseEvent
-from swarmesh.wire.token_counts import UNKNOWN, TokenCounts
+from swarmesh.wire.token_counts import UNKNOWN, counted
 
 
 class _Delta(msgspec.Struct, frozen=True):
@@ -125,6 +125,6 @@ class OpenAiStream:
         usage = Usage(told.prompt_tokens, told.completion_tokens, told.total_tokens)
         details = told.prompt_tokens_details
         cached = details.cached_tokens if details is not None else None
-        counts = TokenCounts(told.prompt_tokens, UNKNOWN if cached is None else cached, told.completion_tokens)
+        counts = counted(told.prompt_tokens, UNKNOWN if cached is None else cached, told.completion_tokens)
         done = DoneData(self._job_id, self._finish_reason or "stop", usage)
         return SseEvent(msgspec.json.encode(done), "done", counts=counts)

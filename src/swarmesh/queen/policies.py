@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 
+import structlog
+
 from swarmesh.config.settings import RoutingSettings
-from swarmesh.core.errors import InvalidValueError, ModelNotFoundError
+from swarmesh.core.errors import ConflictError, InvalidValueError, ModelNotFoundError
 from swarmesh.core.ids import ModelName
 from swarmesh.core.policies import DESCRIPTIONS, PolicyName
 from swarmesh.core.swarm import Swarm
 from swarmesh.queen.known_models import KnownModels
 from swarmesh.wire.policies import PolicyChange, PolicyView
+
+log = structlog.get_logger("policies")
 
 
 class Policies:
@@ -21,6 +25,9 @@ class Policies:
         self._models = models
         self._active = settings.policy
         self._of_models = {ModelName(name): policy for name, policy in settings.modelcells.items()}
+        for name in settings.modelcells:
+            if not models.resolve(name)[1]:
+                log.warning("policy_of_unknown_modelcell", modelcell=name, table="[routing.modelcells]")
 
     def views(self) -> list[PolicyView]:
         """Every policy there is."""
@@ -39,19 +46,41 @@ class Policies:
 
         Raises:
             InvalidValueError: There is no such policy.
+            ConflictError: The modelcell has none of its own that could be taken away.
             ModelNotFoundError: There is no such modelcell.
         """
+        if change.policy is None:
+            return self._unset(change.modelcell)
         policy = policy_named(change.policy)
         if not change.modelcell:
             self._active = policy
             self._swarm.set_policy(None, policy)
             return self.views()
-        model, known = self._models.resolve(change.modelcell)
-        if not known:
-            raise ModelNotFoundError(f"no modelcell is called {change.modelcell!r}", param="modelcell")
+        model = self._named(change.modelcell)
         self._of_models[model] = policy
         self._swarm.set_policy(model, policy)
         return self.views()
+
+    def _unset(self, modelcell: str) -> list[PolicyView]:
+        if not modelcell:
+            raise InvalidValueError(
+                "what holds for every other modelcell cannot be taken away",
+                hint="Choose another: 'swarmesh policy use NAME'.",
+                param="policy",
+            )
+        model = ModelName(modelcell) if modelcell in self._of_models else self._named(modelcell)
+        if self._of_models.pop(model, None) is None:
+            raise ConflictError(
+                f"{model!r} has no policy of its own", hint="'swarmesh policy list' shows who has.", param="modelcell"
+            )
+        self._swarm.set_policy(model, None)
+        return self.views()
+
+    def _named(self, modelcell: str) -> ModelName:
+        model, known = self._models.resolve(modelcell)
+        if not known:
+            raise ModelNotFoundError(f"no modelcell is called {modelcell!r}", param="modelcell")
+        return model
 
 
 def policy_named(name: str) -> PolicyName:

@@ -230,10 +230,13 @@ class Queen:
 
     async def _tick(self) -> None:
         for tick in itertools.count():
-            if tick % TICKS_BETWEEN_CLEARINGS == 0:
-                await self._clear()
-            await asyncio.sleep(TICK_INTERVAL_S)
-            self._driver.post(Ticked())
+            try:
+                if tick % TICKS_BETWEEN_CLEARINGS == 0:
+                    await self._clear()
+                await asyncio.sleep(TICK_INTERVAL_S)
+                self._driver.post(Ticked())
+            except Exception:  # The outer edge of time: were it to end here, nobody would ever be found dead again.
+                log.exception("tick_failed")
 
     async def _clear(self) -> None:
         try:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
+from swarmesh.core.errors import InvalidValueError
 from swarmesh.core.ids import ModelName
 from swarmesh.queen.spawning import FAKE_CLASS
 from swarmesh.wire.spec import Backend, EngineKind, WorkerSpec
-from swarmesh.wire.swarmscale import RustbeeWish
+from swarmesh.wire.swarmscale import RustbeeChange, RustbeeWish
 from swarmesh.wire.views import SpawnRequest
 
+CONTEXT_MIN: Final = 256
 OWN_TYPES = frozenset({Backend.CPU, Backend.VULKAN})
 """What nobody gets who did not ask for it, and who asked for it gets again. Other GPUs are what ``auto`` found on that
 host, and will find on the next."""
@@ -50,6 +54,22 @@ class Recipes:
             context=wish.context or launch.context,
             cellalloc=wish.cellalloc or launch.cellalloc,
         )
+
+
+def wish_after(known: RustbeeWish | None, change: RustbeeChange) -> RustbeeWish:
+    """What its owner wants after a change: what was not said stays as it was.
+
+    Raises:
+        InvalidValueError: The context is too small for any prompt.
+    """
+    said = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
+    if 0 < said.get("context", 0) < CONTEXT_MIN:
+        raise InvalidValueError(
+            f"context is {said['context']}, and the least is {CONTEXT_MIN}",
+            hint="0 takes back what was said before.",
+            param="rustbee.context",
+        )
+    return msgspec.structs.replace(known or RustbeeWish(), **{name: value or None for name, value in said.items()})
 
 
 def launch_of(spec: WorkerSpec) -> SpawnRequest:

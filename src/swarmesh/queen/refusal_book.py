@@ -10,7 +10,8 @@ import msgspec
 
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.events import TaskSubmitted
-from swarmesh.core.ids import TaskId
+from swarmesh.core.ids import KeyId, TaskId
+from swarmesh.queen.decision_book import NOBODY
 
 REFUSALS_MAX: Final = 1_000
 """Kept; the oldest are forgotten first."""
@@ -23,6 +24,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         submitted: What was asked; None when it was refused before that was known.
+        key_id: Whose task it is; empty when that is not known.
         retry_after_s: When the client was told to try again, if it was.
         at_s: Unix seconds.
     """
@@ -35,6 +37,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     hint: str
     retry_after_s: int | None
     at_s: float
+    key_id: KeyId = NOBODY
 
 
 class RefusalBook:
@@ -47,24 +50,30 @@ class RefusalBook:
     def add(self, submitted: TaskSubmitted, error: SwarmeshError) -> None:
         """The task ended in ``error``."""
         # Hashes of its prompt help nobody, and there may be hundreds.
-        self._keep(submitted.task_id, msgspec.structs.replace(submitted, prefix=()), error)
+        self._keep(submitted.task_id, msgspec.structs.replace(submitted, prefix=()), error, submitted.key_id)
 
-    def add_unread(self, task_id: TaskId, error: SwarmeshError) -> None:
-        """A task was refused before anybody read what it asks for."""
-        self._keep(task_id, None, error)
+    def add_unread(self, task_id: TaskId, error: SwarmeshError, key_id: KeyId = NOBODY) -> None:
+        """A task of that key was refused before anybody read what it asks for."""
+        self._keep(task_id, None, error, key_id)
 
-    def find(self, task_id: TaskId) -> Refused | None:
-        """Why a task was refused; None when it was not, or that is forgotten."""
-        return self._refused.get(task_id)
+    def find(self, task_id: TaskId, key_id: KeyId | None = None) -> Refused | None:
+        """Why a task was refused; None when it was not, or that is forgotten.
+
+        Args:
+            task_id: See above.
+            key_id: A task of another key counts as not refused; None for those of all keys.
+        """
+        refused = self._refused.get(task_id)
+        return refused if refused is not None and key_id in (None, refused.key_id) else None
 
     def __len__(self) -> int:
         """How many are kept."""
         return len(self._refused)
 
-    def _keep(self, task_id: TaskId, submitted: TaskSubmitted | None, error: SwarmeshError) -> None:
+    def _keep(self, task_id: TaskId, submitted: TaskSubmitted | None, error: SwarmeshError, key_id: KeyId) -> None:
         message, hint = error.message[:WORDS_MAX], error.hint[:WORDS_MAX]
         self._refused[task_id] = Refused(
-            task_id, submitted, error.status, error.code, message, hint, error.retry_after_s, time.time()
+            task_id, submitted, error.status, error.code, message, hint, error.retry_after_s, time.time(), key_id
         )
         self._refused.move_to_end(task_id)
         while len(self._refused) > self._refusals_max:

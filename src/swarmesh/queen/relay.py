@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -11,7 +12,7 @@ import msgspec
 
 from swarmesh.core.errors import InvalidValueError, SwarmeshError, TooManyStreamsError
 from swarmesh.core.events import TaskSubmitted
-from swarmesh.core.ids import Priority, TaskId
+from swarmesh.core.ids import KeyId, Priority, TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.choices import Choices
@@ -59,7 +60,7 @@ class Relay:
         target = exchange.request.path
         try:
             if self.active >= self._streams_max:
-                self._refuse(exchange)
+                self._refuse(exchange, identity.key_id)
                 return
             request = decode_body(self._decoders[target], exchange.request.body)
         except SwarmeshError as error:
@@ -72,17 +73,32 @@ class Relay:
         elif request.background:
             self._take_in_background(exchange, identity, request)
         elif request.choices() > 1:
-            Choices(exchange, request).begin(run)
+            self._take_several(exchange, identity, request, run)
         elif request.priority is Priority.LOW and not request.streams():
             Collected(exchange, request).begin(partial(run, tells_waiting=False))
         else:
             run(exchange, request)
 
-    def _refuse(self, exchange: Exchange) -> None:
+    def _refuse(self, exchange: Exchange, key_id: KeyId) -> None:
         words = f"{self.active} answers are relayed already, the most there may be"
         error, task_id = TooManyStreamsError(words, retry_after_s=RETRY_AFTER_S), self._new_task_id()
-        self._driver.refused.add_unread(task_id, error)
+        self._driver.refused.add_unread(task_id, error, key_id)
         exchange.fail(error, [(TASK_HEADER, task_id.encode())])
+
+    def _take_several(
+        self,
+        exchange: Exchange,
+        identity: Identity,
+        request: ChatRequest | CompletionRequest,
+        run: Callable[[Exchange, OpenAiRequest], None],
+    ) -> None:
+        # Each choice is a task, and all of them are under way at once: more than a key may have never are.
+        most, wanted = self._driver.swarm.dispatcher.limits.of(identity.key_id).concurrency, request.choices()
+        if 0 < most < wanted:
+            words = f"n is {wanted}, and this key may have {most} answers under way at once"
+            exchange.fail(InvalidValueError(words, hint=f"Ask for {most} at most.", param="n"))
+            return
+        Choices(exchange, request).begin(run)
 
     def _new_task_id(self) -> TaskId:
         return TaskId(f"{self._prefix}-{next(self._serial)}")

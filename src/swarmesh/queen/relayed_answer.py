@@ -24,6 +24,7 @@ from swarmesh.queen.links import Dialect, WorkerLink
 from swarmesh.queen.refusal import Refusal, told_code
 from swarmesh.queen.start_progress import start_progress
 from swarmesh.queen.vigil import CLIENT_PING_TICKS, PROGRESS_EVENTS, SILENT_TICKS_MAX
+from swarmesh.queen.why_waiting import WAITING
 from swarmesh.wire.errors import envelope
 from swarmesh.wire.http1 import ResponseHead
 from swarmesh.wire.openai import EmbeddingRequest, OpenAiRequest
@@ -291,7 +292,7 @@ class RelayedAnswer:
 
     def _over_with_worker(self) -> None:
         self._finished()
-        self._driver.ended(self._report.ended(self._task_id, self._attempt), self._report.name)
+        self._driver.ended(self._report.ended(self._task_id, self._attempt, self._journal), self._report.name)
 
     def _refused(self, refusal: Refusal, data: bytes, *, ended: bool) -> None:
         refusal.feed(data)
@@ -355,10 +356,9 @@ class RelayedAnswer:
             self._exchange.finish(keep_alive=False)
 
     def _comfort(self) -> None:
-        # A stream that began, and brings nothing new: nobody works on it, or it is being said again up to there.
-        # One that has not may begin with what it waits for: clients give up on silence.
+        # For a stream that brings nothing new. One that waits for a start begins with that; a slot is free soon.
         waiting = start_progress(self._driver, self._task_id) if self._tells_waiting and self._call is None else None
-        if waiting is not None and not self._exchange.started:
+        if waiting is not None and waiting.phase != WAITING and not self._exchange.started:
             self._passage, head = early_stream(self._exchange.request, self._task_id.encode())
             self._exchange.write(head)
             self._is_early = True
@@ -373,7 +373,7 @@ class RelayedAnswer:
         return self._passage is not None and self._passage.is_events
 
     def _client_left(self) -> None:
-        self._driver.post(TaskCancelled(self._task_id))
+        self._driver.post(TaskCancelled(self._task_id, self._journal.shown_tokens()))
 
     def _client_slow(self, paused: bool) -> None:  # noqa: FBT001 - the two states of one signal
         self._paused = paused

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +18,10 @@ from swarmesh.core.ids import WorkerId
 from swarmesh.core.script import Hook, ScriptFailedError
 from swarmesh.core.swarm import Swarm
 from swarmesh.policy.checking import check
-from swarmesh.policy.mistake import Mistake, ScriptInvalidError
-from swarmesh.policy.script import SOURCE_BYTES_MAX, SandboxedScript
+from swarmesh.policy.mistake import Mistake, ScriptEndedError, ScriptInvalidError
+from swarmesh.policy.script import SandboxedScript
 from swarmesh.queen.said_log import SaidLog
+from swarmesh.queen.script_file import Saved, ScriptFile, Stamp, may_watch
 from swarmesh.queen.script_replay import replay
 from swarmesh.store.store import Store
 from swarmesh.wire.scripts import (
@@ -36,8 +36,8 @@ from swarmesh.wire.scripts import (
 
 LOOK_S: Final = 1.0
 """Between two looks at the file; a save is taken up that late."""
-SUFFIX: Final = ".star"
-"""Only such files are looked at, wherever a request says that the script lies."""
+RETRY_S: Final = 30.0
+"""Between two attempts to take up a script again that may only have been unlucky when the queen started."""
 BAD_SAVE: Final = "policy_script_bad_save"
 
 log = structlog.get_logger("scripts")
@@ -52,9 +52,6 @@ class _Kept(msgspec.Struct, frozen=True):
     activated_at: float
 
 
-_Stamp = tuple[int, int, int]
-
-
 class Scripts:
     """One script or none. When it is asked, and when it is given up, is the core's (`swarmesh.core.script_guard`)."""
 
@@ -66,7 +63,11 @@ class Scripts:
         self._changing = asyncio.Lock()
         self._script: SandboxedScript | None = None
         self._kept: _Kept | None = None
-        self._stamp: _Stamp | None = None
+        self._file = ScriptFile()
+        self._stamp: Stamp | None = None
+        self._retry_s: float | None = None
+        """When to try again, in monotonic seconds, while the script is not loaded by no fault of its text."""
+        self._is_closed = False
         self._bad_source = ""
         self._reason = ""
         self._unsaved: tuple[Mistake, ...] = ()
@@ -76,10 +77,8 @@ class Scripts:
         """Take up the script that decided when the queen was stopped."""
         self._kept = _read_kept(self._home.script_file)
         if self._kept is not None:
-            try:
-                await self._use(await self._loaded(self._kept.name, self._kept.source))
-            except ScriptFailedError as error:
-                self._reason = error.message
+            error = await self._take_up_again(self._kept)
+            if error is not None:
                 self._alarm(error.code, f"the policy script cannot be taken up again: {error.message}")
         self._watch = asyncio.get_running_loop().create_task(self._look_again())
 
@@ -87,8 +86,8 @@ class Scripts:
         """End the script's process; it is remembered."""
         if self._watch is not None:
             self._watch.cancel()
-        async with self._changing:
-            await self._use(None)
+        self._is_closed = True  # Whoever is at a change now is not waited for: it comes to nothing.
+        await self._use(None)
 
     def view(self) -> ScriptView:
         """What it is and how it does."""
@@ -128,7 +127,7 @@ class Scripts:
             if self._kept is None:
                 raise NotFoundError("no policy script is active", hint="'swarmesh policy activate FILE' takes one up.")
             self._home.script_file.unlink(missing_ok=True)
-            self._kept, self._stamp, self._unsaved = None, None, ()
+            self._kept, self._stamp, self._unsaved, self._retry_s = None, None, (), None
             await self._use(None)
         log.info("script_deactivated")
 
@@ -144,8 +143,12 @@ class Scripts:
         """Take up what was saved since the last look."""
         async with self._changing:
             kept = self._kept
-            saved = await asyncio.to_thread(_read_changed, kept.path, self._stamp) if kept and kept.path else None
-            if kept is None or saved is None:
+            if kept is None:
+                return
+            if self._retry_s is not None and time.monotonic() >= self._retry_s:
+                await self._take_up_again(kept)
+            saved = await self._file.read(kept.path, self._stamp) if kept.path else None
+            if saved is None:
                 return
             self._stamp, source = saved
             if source in {kept.source, self._bad_source}:
@@ -158,7 +161,10 @@ class Scripts:
     async def _look_again(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # An outer edge: whatever came of one look, saves after it must not pass unseen.
+                log.exception("look_failed")
 
     async def _checked(self, name: str, source: str) -> SandboxedScript:
         findings = await asyncio.to_thread(check, name, source)
@@ -168,20 +174,42 @@ class Scripts:
     async def _loaded(self, name: str, source: str) -> SandboxedScript:
         return await asyncio.to_thread(SandboxedScript.open, name, source, said=SaidLog(name))
 
-    async def _take_up(self, script: SandboxedScript, path: str) -> None:
-        saved = await asyncio.to_thread(_read_changed, path, None) if _may_watch(path) else None
-        # Another machine's path, or a text that was sent from elsewhere: what lies here is not this script.
-        watched = saved is not None and saved[1] == script.source
-        kept = _Kept(script.name, script.source, path if watched else "", time.time())
+    async def _take_up_again(self, kept: _Kept) -> ScriptFailedError | None:
+        """Load what is remembered; says why not, and sees to another attempt unless that would come to the same."""
         try:
-            await asyncio.to_thread(write_private, self._home.script_file, msgspec.json.encode(kept))
-        except OSError as error:
+            script = await self._loaded(kept.name, kept.source)
+        except ScriptFailedError as error:
+            is_lasting = isinstance(error, ScriptInvalidError) and not isinstance(error, ScriptEndedError)
+            self._reason, self._retry_s = error.message, None if is_lasting else time.monotonic() + RETRY_S
+            return error
+        self._reason, self._retry_s = "", None
+        await self._use(script)
+        log.info("script_active_again", name=script.name)
+        return None
+
+    async def _take_up(self, script: SandboxedScript, path: str) -> None:
+        try:
+            saved = await self._saved_as(script, path)
+            kept = _Kept(script.name, script.source, path if saved is not None else "", time.time())
+            await asyncio.to_thread(self._remember, kept)
+        except BaseException:
             await asyncio.to_thread(script.close)
-            raise ScriptFailedError(f"{script.name} cannot be remembered: {error.strerror}") from error
-        self._kept, self._bad_source, self._reason, self._unsaved = kept, "", "", ()
-        self._stamp = saved[0] if saved is not None and watched else None
+            raise
+        self._kept, self._bad_source, self._reason, self._unsaved, self._retry_s = kept, "", "", (), None
+        self._stamp = saved[0] if saved is not None else None
         await self._use(script)
         log.info("script_active", name=script.name, hooks=sorted(hook.value for hook in script.hooks), path=kept.path)
+
+    async def _saved_as(self, script: SandboxedScript, path: str) -> Saved | None:
+        saved = await self._file.read(path, None) if may_watch(path) else None
+        # Another machine's path, or a text that was sent from elsewhere: what lies here is not this script.
+        return saved if saved is not None and saved[1] == script.source else None
+
+    def _remember(self, kept: _Kept) -> None:
+        try:
+            write_private(self._home.script_file, msgspec.json.encode(kept))
+        except OSError as error:
+            raise ScriptFailedError(f"{kept.name} cannot be remembered: {error.strerror}") from error
 
     def _keep_last(self, kept: _Kept, source: str, error: ScriptFailedError) -> None:
         self._bad_source = source
@@ -189,8 +217,10 @@ class Scripts:
         self._alarm(BAD_SAVE, f"{kept.path} was saved with a mistake, the one before goes on: {error.message}")
 
     async def _use(self, script: SandboxedScript | None) -> None:
-        before, self._script = self._script, script
-        self._swarm.set_script(script)
+        before = script  # At the end of the queen nobody would ask it.
+        if script is None or not self._is_closed:
+            before, self._script = self._script, script
+            self._swarm.set_script(script)
         if before is not None:
             await asyncio.to_thread(before.close)
 
@@ -219,22 +249,6 @@ class Scripts:
 
 def _shown(mistakes: tuple[Mistake, ...]) -> tuple[ScriptMistake, ...]:
     return tuple(ScriptMistake(each.message, each.line, each.column, each.text) for each in mistakes)
-
-
-def _may_watch(path: str) -> bool:
-    return path.endswith(SUFFIX) and Path(path).is_absolute()
-
-
-def _read_changed(path: str, stamp: _Stamp | None) -> tuple[_Stamp, str] | None:
-    """The file's stamp and text, unless it has that stamp already; None also while it cannot be read."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - of the path as it was given; a Path would only be made for this
-        now = (found.st_mtime_ns, found.st_size, found.st_ino)
-        if now == stamp or found.st_size > SOURCE_BYTES_MAX:
-            return None
-        return now, Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _read_kept(path: Path) -> _Kept | None:

@@ -19,6 +19,7 @@ from swarmesh.core.scale_bounds import Bounds, checked
 from swarmesh.core.scale_view import ScaleState, ScaleStats
 from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.known_models import KnownModels
+from swarmesh.queen.recipes import wish_after
 from swarmesh.queen.scale_views import bounds_view, decision_view, placement_view, scale_view, scale_words
 from swarmesh.queen.starts import Starts
 from swarmesh.store.records import LaunchRecord, LoadTimeRecord, ScaleRecord
@@ -151,7 +152,7 @@ class Swarmscale:
 
         Raises:
             ModelNotFoundError: No modelcell is called that.
-            InvalidValueError: The bounds exclude each other.
+            InvalidValueError: The bounds exclude each other, or no rustbee can be as it is wanted.
             StoreError: They could not be kept; nothing has changed then.
         """
         model = self._named(name) if name else EVERY
@@ -160,7 +161,9 @@ class Swarmscale:
             low = (known.min_workers or 0) if change.min is None else change.min
             high = (known.max_workers or max(1, low)) if change.max is None else change.max
             checked(Bounds(low, high))
-            wish = known.wish if change.rustbee is None else msgspec.json.encode(change.rustbee)
+            wish = known.wish
+            if change.rustbee is not None:
+                wish = msgspec.json.encode(wish_after(self._wish(model), change.rustbee))
             await self._keep(ScaleRecord(model, low, high, known.paused, wish))
             self._learn(model, self._starts.learn(model))
             self._tell(model)
@@ -186,7 +189,9 @@ class Swarmscale:
         return self.status()
 
     async def pause(self, name: str, *, paused: bool) -> ScaleStatus:
-        """Start and stop nothing by itself, of one model or (no name) of any; or do so again. What is under way ends.
+        """Start and stop nothing by itself, of one model or (no name) of any, or do so again.
+
+        What is under way is finished.
 
         Raises:
             ModelNotFoundError: No modelcell is called that.

@@ -39,7 +39,8 @@ def would_change(decision: Decision) -> tuple[str, ...]:
         sentences += [_for_runner_up(decision, chosen, other) for other in others]
     sentences += [_for_veto(reason, count) for reason, count in decision.vetoes]
     if not sentences:
-        sentences.append("only another rustbee with this modelcell: there was one to choose from")
+        there = "one to choose from" if decision.considered else "none"
+        sentences.append(f"only another rustbee with this modelcell: there was {there}")
     return tuple(sentences)
 
 
@@ -54,7 +55,7 @@ def _for_runner_up(decision: Decision, chosen: Candidate, other: Candidate) -> s
     lever = _LEVERS.get(decision.policy)
     if lever is not None and (words := lever(chosen, other, gap)):
         return f"{who} {words}"
-    return f"{who} had been chosen with a score {decision.better} by {gap:.3g}"
+    return f"{who} would have been chosen with a score {decision.better} by {gap:.3g}"
 
 
 def _for_veto(reason: str, count: int) -> str:
@@ -79,12 +80,12 @@ def _less_work(chosen: Candidate, other: Candidate, gap: float) -> str:
     if chosen.score > 0 and parts.get("speed", 0.0) > 0:
         needed = parts["speed"] * other.score / chosen.score
         ways.append(f"at a speed of about {needed:.3g} in place of {parts['speed']:.3g}")
-    return _had_been_chosen(ways, gap)
+    return _would_be_chosen(ways, gap)
 
 
 def _less_load(_chosen: Candidate, other: Candidate, gap: float) -> str:
     load = dict(other.parts).get("load", 0.0)
-    return _had_been_chosen([_lower_load(gap, load)] if gap <= load else [], gap)
+    return _would_be_chosen([_lower_load(gap, load)] if gap <= load else [], gap)
 
 
 def _more_votes(_chosen: Candidate, other: Candidate, gap: float) -> str:
@@ -96,21 +97,21 @@ def _more_votes(_chosen: Candidate, other: Candidate, gap: float) -> str:
         ways.append(f"with a proximity of {proximity + lacks['proximity']:.2f} in place of {proximity:.2f}")
     if match + lacks["match"] <= 1:
         ways.append(f"with a match of {match + lacks['match']:.2f} in place of {match:.2f}")
-    return _had_been_chosen(ways, gap)
+    return _would_be_chosen(ways, gap)
 
 
 def _another_age(chosen: Candidate, other: Candidate, gap: float) -> str:
     mine, its = dict(chosen.parts), dict(other.parts)
     age_s = its.get("uptime_s", 0.0)
     if abs(other.score) == age_s:  # High and low go by age alone.
-        return f"had been chosen with {gap:.3g} s {'more' if other.score >= 0 else 'less'} uptime"
+        return f"would have been chosen with {gap:.3g} s {'more' if other.score >= 0 else 'less'} uptime"
     ways = ["with calm and uptime enough to be stable"] if its.get("stable", 0.0) < mine.get("stable", 0.0) else []
     load = its.get("load", 0.0)
-    return _had_been_chosen([*ways, *([_lower_load(gap, load)] if gap <= load else [])], gap)
+    return _would_be_chosen([*ways, *([_lower_load(gap, load)] if gap <= load else [])], gap)
 
 
 def _fewer_tokens(_chosen: Candidate, _other: Candidate, gap: float) -> str:
-    return f"had been chosen with {gap:.3g} token-equivalents less per slot in its books"
+    return f"would have been chosen with {gap:.3g} token-equivalents less per slot in its books"
 
 
 def _its_turn(_chosen: Candidate, _other: Candidate, _gap: float) -> str:
@@ -121,10 +122,10 @@ def _lower_load(gap: float, load: float) -> str:
     return f"with a load lower by {gap:.2f} (it was {load:.2f})"
 
 
-def _had_been_chosen(ways: list[str], gap: float) -> str:
+def _would_be_chosen(ways: list[str], gap: float) -> str:
     if not ways:
-        return f"had not been chosen even idle: its score lacked {gap:.3g}"
-    return f"had been chosen {', or '.join(ways)}"
+        return f"would not have been chosen even idle: its score lacked {gap:.3g}"
+    return f"would have been chosen {', or '.join(ways)}"
 
 
 _LEVERS: Final[dict[str, Callable[[Candidate, Candidate, float], str]]] = {

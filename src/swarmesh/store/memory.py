@@ -100,7 +100,12 @@ class MemoryStore:
         return None if task_id is None else self._tasks[task_id]
 
     async def tasks(
-        self, *, statuses: Sequence[str] = (), limit: int = 100, before_ms: int | None = None
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        limit: int = 100,
+        before_ms: int | None = None,
+        key_id: KeyId | None = None,
     ) -> list[TaskRecord]:
         """See ``Store``."""
         self._check_open()
@@ -108,7 +113,9 @@ class MemoryStore:
         wanted = [
             record
             for record in reversed(self._tasks.values())
-            if (not statuses or record.status in statuses) and (before_ms is None or record.created_at_ms < before_ms)
+            if (not statuses or record.status in statuses)
+            and (before_ms is None or record.created_at_ms < before_ms)
+            and key_id in (None, record.key_id)
         ]
         # Sorting is stable: of two that were made in one millisecond the later submission stays first.
         wanted.sort(key=lambda record: -record.created_at_ms)

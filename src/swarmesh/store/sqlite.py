@@ -102,12 +102,17 @@ class SqliteStore:
         return await self._readers.run(query)
 
     async def tasks(
-        self, *, statuses: Sequence[str] = (), limit: int = 100, before_ms: int | None = None
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        limit: int = 100,
+        before_ms: int | None = None,
+        key_id: KeyId | None = None,
     ) -> list[TaskRecord]:
         """See ``Store``."""
         check_limit(limit)
         return await self._readers.run(
-            partial(statements.select_tasks, statuses=tuple(statuses), limit=limit, before_ms=before_ms)
+            partial(statements.select_tasks, statuses=tuple(statuses), limit=limit, before_ms=before_ms, key_id=key_id)
         )
 
     async def unfinished_tasks(self) -> list[TaskRecord]:

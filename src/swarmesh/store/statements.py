@@ -87,11 +87,11 @@ def select_task_by_idempotency_key(
 
 
 def select_tasks(
-    connection: apsw.Connection, statuses: Sequence[str], limit: int, before_ms: int | None
+    connection: apsw.Connection, statuses: Sequence[str], limit: int, before_ms: int | None, key_id: KeyId | None
 ) -> list[TaskRecord]:
     """Newest first."""
     wanted = msgspec.json.encode(statuses).decode()
-    bindings = {"statuses": wanted, "limit": limit, "before_ms": before_ms}
+    bindings = {"statuses": wanted, "limit": limit, "before_ms": before_ms, "key_id": key_id}
     return [TaskRecord(*row) for row in _rows(connection, _SQL["tasks"], bindings)]
 
 

@@ -78,9 +78,14 @@ class Store(Protocol):
         """The task that ``insert_task`` would answer; None where this key is new."""
 
     async def tasks(
-        self, *, statuses: Sequence[str] = (), limit: int = 100, before_ms: int | None = None
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        limit: int = 100,
+        before_ms: int | None = None,
+        key_id: KeyId | None = None,
     ) -> list[TaskRecord]:
-        """Newest first, without their ``request``; created strictly before ``before_ms``."""
+        """Newest first, without their ``request``; created strictly before ``before_ms``, and by ``key_id`` alone."""
 
     async def unfinished_tasks(self) -> list[TaskRecord]:
         """All that are queued, running or preempted, in the order of submission."""

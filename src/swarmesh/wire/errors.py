@@ -34,17 +34,22 @@ def envelope(error: SwarmeshError) -> bytes:
 
 
 class RemoteError(SwarmeshError):
-    """An error that another process reported, with that process's own code."""
+    """An error that another process reported, with that process's own code.
 
-    def __init__(self, body: ErrorBody, status: int) -> None:
+    Attributes:
+        task_id: What the answer called the task that it refuses; empty when it named none.
+    """
+
+    def __init__(self, body: ErrorBody, status: int, task_id: str = "") -> None:
         super().__init__(body.message, hint=body.hint, param=body.param)
         self.code, self.type, self.status = body.code, body.type, status
+        self.task_id = task_id
 
 
-def remote_error(status: int, body: bytes) -> RemoteError:
+def remote_error(status: int, body: bytes, task_id: str = "") -> RemoteError:
     """Read an error answer; one that is no envelope is quoted in part, never raised as a parse error."""
     try:
-        return RemoteError(msgspec.json.decode(body, type=ErrorEnvelope).error, status)
+        return RemoteError(msgspec.json.decode(body, type=ErrorEnvelope).error, status, task_id)
     except (msgspec.DecodeError, UnicodeDecodeError):
         said = body[:200].decode("utf-8", "replace").strip() or "nothing"
         return RemoteError(ErrorBody(code="unexpected_answer", message=f"HTTP {status}, saying {said!r}"), status)

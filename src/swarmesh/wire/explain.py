@@ -60,7 +60,8 @@ class TaskExplained(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         error: Why the task failed in the end; empty when it has not.
-        would_change: One sentence each; computed from the candidates as they stood.
+        would_change: One sentence each: computed from the candidates as they stood, or what would let a task run
+            that waits.
     """
 
     task: str
@@ -84,7 +85,8 @@ class RefusalExplained(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         at: Unix seconds.
         modelcell: What was asked for; empty when it was refused before that was looked at, as is all that follows.
-        prompt_chars: Size of the prompt; null when nobody looked.
+        prompt_chars: Size of its messages, prompt or input as JSON; of a nectarflow that of the whole request.
+            Null when nobody looked.
         max_tokens: Bound of the answer; null for none.
         attempts: How often it was tried before it was given up; 0 for a task that was never let in.
         status: The HTTP status of the refusal.

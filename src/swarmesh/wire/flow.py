@@ -103,13 +103,14 @@ class ErrorData(msgspec.Struct, frozen=True):
 
 
 class ProgressData(msgspec.Struct, frozen=True):
-    """``event: progress``: the task waits for a rustbee that is being started; says nothing about its answer.
+    """``event: progress``: what the task waits for; says nothing about its answer.
 
     Attributes:
         status: Of the task: ``queued`` or ``preempted``.
-        phase: ``seeking`` a place, ``making_room`` for the modelcell, or ``loading`` it.
-        since_s: How long the start has been going on.
-        expected_s: How long loading took there before; null when it never did.
+        phase: Of the start it waits for: ``seeking`` a place, ``making_room`` for the modelcell, or ``loading`` it;
+            ``waiting`` while it waits for anything else: its key's limit, a policy script, a free slot, its turn.
+        since_s: How long the start has been going on, or the task has waited.
+        expected_s: How long loading took there before; null when it never did, and for ``waiting``.
         message: The same in a sentence.
     """
 
@@ -134,6 +135,7 @@ class FlowView(msgspec.Struct, frozen=True):
 
     Attributes:
         decision: Why it went where it went, in words; null when it has not gone yet, or the queen has forgotten.
+        waiting_because: Why it waits, in words; null when it does not, and in lists.
     """
 
     job_id: str
@@ -147,6 +149,7 @@ class FlowView(msgspec.Struct, frozen=True):
     usage: Usage | None
     error: ErrorBody | None
     decision: str | None = None
+    waiting_because: str | None = None
 
 
 class TokensView(msgspec.Struct, frozen=True):

@@ -31,8 +31,9 @@ class PolicyChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``PUT /v2/swarmesh/policies``: holds until the queennode is started anew; ``swarmesh.toml`` says it for good.
 
     Attributes:
+        policy: Null takes a modelcell's own away; then that of the others holds for it.
         modelcell: Whose; empty for every modelcell that has none of its own.
     """
 
-    policy: Annotated[str, msgspec.Meta(max_length=64)]
+    policy: Annotated[str, msgspec.Meta(max_length=64)] | None
     modelcell: Annotated[str, msgspec.Meta(max_length=128)] = ""

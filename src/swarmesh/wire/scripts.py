@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-ScriptName = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}$(?!\n)")]
+ScriptName = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$(?!\n)")]
 ScriptSource = Annotated[str, msgspec.Meta(max_length=256 * 1024)]
 
 

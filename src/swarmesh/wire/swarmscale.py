@@ -27,6 +27,21 @@ class RustbeeWish(msgspec.Struct, frozen=True, kw_only=True):
     cellalloc: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
+class RustbeeChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said anew of `RustbeeWish`, option by option; what is null stays as it was.
+
+    Attributes:
+        type: ``auto`` takes back what was said.
+        slots: 0 takes back what was said, also below.
+        context: 0, or 256 and more.
+    """
+
+    type: Backend | None = None
+    slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] | None = None
+    context: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] | None = None
+    cellalloc: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
 class BoundsChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``PUT /v2/swarmesh/swarmscale[/{modelcell}]``: from now on, and after every restart.
 
@@ -35,12 +50,12 @@ class BoundsChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Attributes:
         min: Kept running also when nobody asks; 0 lets the modelcell go when it is idle.
         max: Never more than so many.
-        rustbee: What each of them gets; ``{}`` for what the last one had that was started.
+        rustbee: What each of them gets.
     """
 
     min: Count | None = None
     max: Count | None = None
-    rustbee: RustbeeWish | None = None
+    rustbee: RustbeeChange | None = None
 
 
 class PauseChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

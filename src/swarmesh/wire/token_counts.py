@@ -12,6 +12,9 @@ from typing import Final
 
 import msgspec
 
+from swarmesh.core.events import TOKENS_TOLD_MAX
+from swarmesh.core.ledger import CHARS_PER_TOKEN
+
 LINE: Final = b": u "
 TAIL_BYTES: Final = 2048
 """So much of an answer's end is looked through; what is told earlier is not found."""
@@ -25,6 +28,9 @@ _COUNT: Final = re.compile(rb"\s*:\s*(\d{1,12})(?![\d.])")
 _ANSWER_ID: Final = re.compile(rb'"id"\s*:\s*"((?:chatcmpl|cmpl)-[A-Za-z0-9_.:-]{1,120})"')
 _CONTENT: Final = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|arguments)"\s*:\s*"[^"]|"tool_calls"\s*:\s*\[\s*{'
+)
+_TEXT: Final = re.compile(
+    rb'"(?:content|text|reasoning_content|reasoning|arguments)"\s*:\s*"((?:[^"\\]|\\.)+)"', re.DOTALL
 )
 
 
@@ -49,6 +55,13 @@ class TokenCounts(msgspec.Struct, frozen=True, gc=False):
 NOT_TOLD: Final = TokenCounts()
 
 
+def counted(prompt: int, cached: int, completion: int) -> TokenCounts:
+    """What somebody tells, as far as it can be; `NOT_TOLD` when one of the numbers cannot."""
+    if not (0 <= prompt <= TOKENS_TOLD_MAX and 0 <= completion <= TOKENS_TOLD_MAX):
+        return NOT_TOLD
+    return TokenCounts(prompt, min(cached, prompt) if cached >= 0 else UNKNOWN, completion)
+
+
 class _Details(msgspec.Struct, frozen=True):
     cached_tokens: int | None = None
 
@@ -70,7 +83,7 @@ _answer = msgspec.json.Decoder(_Answer)
 def read_line(text: bytes) -> TokenCounts | None:
     """The counts in a comment line without its end; None when it has none."""
     found = _LINE.fullmatch(text)
-    return TokenCounts(*map(int, found.groups())) if found is not None else None
+    return counted(*map(int, found.groups())) if found is not None else None
 
 
 def told_in_whole(body: bytes) -> tuple[TokenCounts, str] | None:
@@ -87,8 +100,7 @@ def told_in_whole(body: bytes) -> tuple[TokenCounts, str] | None:
         return NOT_TOLD, answer.id
     details = usage.prompt_tokens_details
     cached = details.cached_tokens if details is not None else None
-    cached = UNKNOWN if cached is None else min(cached, usage.prompt_tokens)
-    return TokenCounts(usage.prompt_tokens, cached, usage.completion_tokens), answer.id
+    return counted(usage.prompt_tokens, UNKNOWN if cached is None else cached, usage.completion_tokens), answer.id
 
 
 def told_at_end(tail: bytes) -> TokenCounts:
@@ -99,12 +111,12 @@ def told_at_end(tail: bytes) -> TokenCounts:
         return told
     start = tail.rfind(_USAGE)
     if start >= 0 and (prompt := _count(tail, b'"prompt_tokens"', start)) >= 0:
-        cached = min(_count(tail, b'"cached_tokens"', start), prompt)
-        return TokenCounts(prompt, cached, max(0, _count(tail, b'"completion_tokens"', start)))
+        cached = _count(tail, b'"cached_tokens"', start)
+        return counted(prompt, cached, max(0, _count(tail, b'"completion_tokens"', start)))
     start = tail.rfind(_TIMINGS)
     if start >= 0 and (read := _count(tail, b'"prompt_n"', start)) >= 0:
         cached = _count(tail, b'"cache_n"', start)
-        return TokenCounts(read + max(0, cached), cached, max(0, _count(tail, b'"predicted_n"', start)))
+        return counted(read + max(0, cached), cached, max(0, _count(tail, b'"predicted_n"', start)))
     return NOT_TOLD
 
 
@@ -119,6 +131,12 @@ def answer_id(data: bytes) -> str:
     """What an answer of OpenAI's text routes calls itself, empty when that is not in ``data``."""
     found = _ANSWER_ID.search(data)
     return found.group(1).decode("ascii") if found is not None else ""
+
+
+def shown_tokens(data: bytes) -> int:
+    """About how many tokens bytes of a stream bring: one in each event, more where their text is longer than that."""
+    texts = _TEXT.findall(data)
+    return max(len(texts), sum(map(len, texts)) // CHARS_PER_TOKEN)
 
 
 def has_content(data: bytes) -> bool:

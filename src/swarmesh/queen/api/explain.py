@@ -7,22 +7,23 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swarmesh.queen.api.route import JsonResponse, Route
+from swarmesh.core.ids import KeyId
+from swarmesh.queen.api.route import JsonResponse, Route, whose
 from swarmesh.wire.explain import RefusalExplained, TaskExplained
 
 
 class Explaining(Protocol):
     """What these routes need of `swarmesh.queen.explain.Explainer`."""
 
-    def task(self, name: str) -> TaskExplained:
-        """Why a task went where it went.
+    def task(self, name: str, key_id: KeyId | None = None) -> TaskExplained:
+        """Why a task went where it went; with ``key_id`` one of another key counts as not known.
 
         Raises:
             NotFoundError: No decision about it is kept.
         """
 
-    def refusal(self, name: str) -> RefusalExplained:
-        """Why a task was refused or given up.
+    def refusal(self, name: str, key_id: KeyId | None = None) -> RefusalExplained:
+        """Why a task was refused or given up; with ``key_id`` one of another key counts as not known.
 
         Raises:
             NotFoundError: It was not, or that is forgotten.
@@ -33,10 +34,10 @@ def explain_routes(explainer: Explaining) -> list[Route]:
     """The rows of the table."""
 
     async def task(request: Request) -> Response:
-        return JsonResponse(explainer.task(str(request.path_params["task_id"])))
+        return JsonResponse(explainer.task(str(request.path_params["task_id"]), whose(request)))
 
     async def refusal(request: Request) -> Response:
-        return JsonResponse(explainer.refusal(str(request.path_params["task_id"])))
+        return JsonResponse(explainer.refusal(str(request.path_params["task_id"]), whose(request)))
 
     return [
         Route(

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from swarmesh.core.errors import InvalidValueError
 from swarmesh.core.ids import TaskId
 from swarmesh.core.task import TaskStatus
-from swarmesh.queen.api.route import JsonResponse, Route
+from swarmesh.queen.api.route import JsonResponse, Route, whose
 from swarmesh.queen.flows import Flows
 from swarmesh.wire.flow import Accepted, FlowView, Submission, TokensView
 
@@ -34,7 +34,7 @@ def flow_routes(flows: Flows) -> list[Route]:
 
     async def index(request: Request) -> Response:
         statuses = [_status(text) for text in request.query_params.getlist("status")]
-        return JsonResponse(FlowList(await flows.recent(statuses, _limit(request))))
+        return JsonResponse(FlowList(await flows.recent(statuses, _limit(request), whose(request))))
 
     path = "/v2/swarmesh/nectarflow"
     return [
@@ -73,7 +73,7 @@ def flow_routes(flows: Flows) -> list[Route]:
         Route(
             method="GET",
             path="/v2/swarmesh/nectarflows",
-            summary="List nectarflows, newest first",
+            summary="List nectarflows, newest first: those of the key that asks, with the admin key all",
             handler=index,
             answer=FlowList,
         ),

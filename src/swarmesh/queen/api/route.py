@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from swarmesh.core.ids import KeyId
 from swarmesh.queen.keys import Identity, Role
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -51,3 +52,12 @@ def identity_of(request: Request) -> Identity:
     identity = request.state.identity
     assert isinstance(identity, Identity), "the front identifies every request"
     return identity
+
+
+def whose(request: Request) -> KeyId | None:
+    """Of which key the one who is asking may see tasks; None for all.
+
+    What an engine says of a task quotes it, and the names of relayed tasks follow one another: each key sees its own.
+    """
+    identity = identity_of(request)
+    return None if identity.role is Role.ADMIN else identity.key_id

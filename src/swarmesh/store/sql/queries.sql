@@ -31,6 +31,7 @@ SELECT
 FROM tasks
 WHERE (:statuses = '[]' OR status IN (SELECT value FROM json_each(:statuses)))
   AND created_at_ms < coalesce(:before_ms, 9223372036854775807)
+  AND (:key_id IS NULL OR key_id = :key_id)
 ORDER BY created_at_ms DESC, submission DESC
 LIMIT :limit;
 
