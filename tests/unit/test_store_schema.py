@@ -116,7 +116,7 @@ def test_columns_stand_in_the_order_of_the_fields(
         return True
 
     connection.exec_trace = note_columns
-    bindings = {"statuses": "[]", "before_ms": None, "limit": 1}
+    bindings = {"statuses": "[]", "before_ms": None, "key_id": None, "limit": 1}
     parameters = queries()[query].count("?")
     connection.execute(queries()[query], ("1",) * parameters if parameters else bindings).fetchall()
     order = list(record.__struct_fields__)
@@ -137,7 +137,7 @@ def test_queries_use_their_indexes(connection: apsw.Connection, query: str, inde
     migrate(connection, PATH)
     sql = queries()[query]
     parameters = sql.count("?")
-    bindings = ("1",) * parameters or {"statuses": "[]", "before_ms": None, "limit": 1}
+    bindings = ("1",) * parameters or {"statuses": "[]", "before_ms": None, "key_id": None, "limit": 1}
     plan = " ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + sql, bindings))
     assert index in plan, plan
     assert "TEMP B-TREE" not in plan, plan
