@@ -43,4 +43,4 @@ async def test_an_agent_is_told_when_it_is_heard_again(quick_rig: Rig, new_agent
     assert second.deleted == []
     link = rig.queen._driver.links.get(first.worker_id)  # type: ignore[arg-type]
     assert link is not None
-    assert not link._abandoned, "it is told once"
+    await until(lambda: not link._abandoned, "it is told once")

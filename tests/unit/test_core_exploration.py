@@ -39,9 +39,10 @@ def test_one_task_in_so_many_goes_to_whoever_is_due() -> None:
 
 
 def test_who_had_no_task_for_long_is_due() -> None:
-    exploration = Exploration(seed=STALE_SPACING)
+    exploration = Exploration(seed=0)
     exploration.used(A, 0)
-    exploration.used(B, STALE_MS)
+    for _ in range(STALE_SPACING):
+        exploration.used(B, STALE_MS)
     assert exploration.due(STALE_MS + STALE_DEADLINE_MS - 1, anyone) is None
     assert exploration.due(STALE_MS + STALE_DEADLINE_MS, anyone) == A
 

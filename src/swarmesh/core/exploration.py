@@ -33,8 +33,8 @@ class Exploration:
     def __init__(self, seed: int) -> None:
         self._come: OrderedDict[WorkerId, int] = OrderedDict()
         self._used: OrderedDict[WorkerId, int] = OrderedDict()
-        # Queens with different seeds do not measure in step.
-        self._since = seed % SHARE
+        # Queens with different seeds do not measure in step; none does before there is traffic worth the name.
+        self._since = seed % (SHARE // 2)
         self._fresh_until_ms = 0
 
     def came(self, worker_id: WorkerId, now_ms: int) -> None:
