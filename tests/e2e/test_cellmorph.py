@@ -27,7 +27,7 @@ CELLS = ("cell-a", "cell-b")
 HOST_SHARE = 0.5
 """Of what may be promised of a host's memory: a modelcell that is reserved more than this is alone there."""
 SEQUENTIAL = 8
-CONCURRENT_S = 30.0
+CONCURRENT_S = 15.0
 PATIENCE_S = 120.0
 LOOK_S = 0.02
 

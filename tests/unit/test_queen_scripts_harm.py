@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import AsyncIterator
@@ -56,8 +57,11 @@ async def test_a_file_that_becomes_a_pipe_changes_nothing(bed: Bed, tmp_path: Pa
 
 def sandboxes() -> list[int]:
     """Processes of scripts that this one has; other tests may have left children of other kinds."""
-    children = psutil.Process().children()
-    return [child.pid for child in children if "swarmesh.policy.sandbox" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # A zombie is one of these, too.
+            found += [child.pid] if "swarmesh.policy.sandbox" in child.cmdline() else []
+    return found
 
 
 async def test_the_end_waits_for_no_change_under_way(bed: Bed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -347,8 +348,10 @@ def test_any_json_can_be_read(chunks: list[Chunk]) -> None:
     assert isinstance(shown.is_finished, bool)
     assert isinstance(shown.resume(), Resume)
     replay = Replay(Transcript.read(written(chunks[:2], {})))
-    for event in SseReader().feed(written(chunks, {})):
-        replay.take(event)
+    # An answer that goes on after its end is none: to call it another one than before is all that can be asked.
+    with contextlib.suppress(ResumeDivergedError):
+        for event in SseReader().feed(written(chunks, {})):
+            replay.take(event)
 
 
 def test_how_far_one_reaches() -> None:
