@@ -14,7 +14,7 @@ SEEK_LIMIT_MS: Final = 60_000
 """How long the hosts may take to say what they could do."""
 STOP_LIMIT_MS: Final = 120_000
 """How long an idle worker that was asked to stop may take to be gone."""
-DRAIN_GRACE_MS: Final = 3_600_000
+DRAIN_GRACE_MS: Final = 600_000
 """What a busy worker that has to give way gets for what it runs; then its tasks are moved, not lost."""
 
 
