@@ -221,6 +221,6 @@ def bed_models(bed: ScaleBed) -> list[ModelName]:
 
 
 TestScaling = ScalingMachine.TestCase
-# The same examples each time: drawn anew, about one run in several finds a model that waits for its turn longer than the
-# calm at the end lasts, an open fault that must not make other changes fail.
+# The same examples each time: drawn anew, now and then one finds a model that waits for its turn longer than the calm
+# at the end lasts. That fault is open, and must not make other changes fail.
 TestScaling.settings = settings(max_examples=20, stateful_step_count=40, deadline=None, derandomize=True, database=None)
