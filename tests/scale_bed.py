@@ -113,12 +113,19 @@ class ScaleBed:
     def pause(self, *, paused: bool = True) -> None:
         self.handle(ScalingPaused(paused))
 
-    def submit(self, model: str = "a", name: str = "", *, durable: bool = False, key: str = "key") -> str:
+    def submit(
+        self,
+        model: str = "a",
+        name: str = "",
+        *,
+        durable: bool = False,
+        key: str = "key",
+        resumable: bool = True,
+    ) -> str:
         name = name or f"t{next(self._names)}"
+        known = {"model_known": True, "resumable": resumable}
         self.handle(
-            TaskSubmitted(
-                TaskId(name), ModelName(model), Priority.MEDIUM, KeyId(key), 100, 50, durable, model_known=True
-            )
+            TaskSubmitted(TaskId(name), ModelName(model), Priority.MEDIUM, KeyId(key), 100, 50, durable, **known)
         )
         return name
 

@@ -154,14 +154,35 @@ class ScalingMachine(RuleBasedStateMachine):
         for worker_id in list(bed.alive):
             bed.handle(WorkerHeard(WorkerId(worker_id)))
         bed.run(CALM_MS)
-        for model in MODELS:
-            state = bed.swarm.scaler.state_of(ModelName(model), bed.now_ms) if self._known(model) else None
-            assert state is None or state.action is None or not state.stats.waiting or state.stats.serving
+        for model in bed_models(bed):
+            stats = bed.swarm.scaler.state_of(model, bed.now_ms).stats
+            if stats.waiting and not stats.serving + stats.starting:
+                places = self._places(model)
+                assert not places, f"{stats.waiting} tasks of {model} wait although {places} could be made free"
         left = [name for name in self.submitted_at_ms if name not in bed.done and name not in bed.failed]
         assert not left, f"{left} were never told anything"
 
-    def _known(self, model: str) -> bool:
-        return ModelName(model) in bed_models(self.bed)
+    def _places(self, model: ModelName) -> list[str]:
+        """The hosts with room for a worker of it, beside the workers that nobody may let go for it."""
+        books = self.bed.swarm.scaler._books
+        if books.is_paused(books.of_model[model]):
+            return []
+        return [host for host in HOSTS if self._free_at_most_mib(host, model) >= self.bed.kinds[model].need_mib]
+
+    def _free_at_most_mib(self, host: str, newcomer: ModelName) -> int:
+        swarm, books = self.bed.swarm, self.bed.swarm.scaler._books
+        pools = swarm.memory.of_host(HostName(host))
+        assert pools is not None
+        here = [worker for worker in swarm.fleet if worker.host == host]
+        kept_mib = 0
+        for model in {worker.model for worker in here}:
+            state = books.of_model.get(model)
+            spare = books.present(model) - state.bounds.min_workers if state is not None and state.bounds else 0
+            if state is None or books.is_paused(state) or model == newcomer:
+                spare = 0
+            count = sum(worker.model == model for worker in here)
+            kept_mib += max(0, count - max(0, spare)) * self.bed.kinds[model].need_mib
+        return sum(pool.usable_mib for pool in pools.pools()) - kept_mib
 
     def _watch(self, commands: list[Command]) -> None:
         swarm = self.bed.swarm
@@ -186,7 +207,7 @@ class ScalingMachine(RuleBasedStateMachine):
             if state.action is not None
             for worker_id in state.action.starts
         ]
-        assert sorted(loading) == sorted(swarm.scaler._moves.loading)
+        assert sorted(loading) == sorted(swarm.scaler._moves.starts.loading)
 
     def _check_stop(self, command: StopWorker) -> None:
         worker = self.bed.swarm.fleet.get(command.worker_id)
@@ -221,6 +242,4 @@ def bed_models(bed: ScaleBed) -> list[ModelName]:
 
 
 TestScaling = ScalingMachine.TestCase
-# The same examples each time: drawn anew, now and then one finds a model that waits for its turn longer than the calm
-# at the end lasts. That fault is open, and must not make other changes fail.
-TestScaling.settings = settings(max_examples=20, stateful_step_count=40, deadline=None, derandomize=True, database=None)
+TestScaling.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)

@@ -53,7 +53,8 @@ class Breaker:
 
     def found_no_room(self, reasons: Mapping[str, str], now_ms: int) -> None:
         """Others hold all memory and do not let go of it: open for a while, though nothing has failed."""
-        self._note(reasons)
+        # Why it ended where it was started says more than that others are there now.
+        self._note({place: reason for place, reason in reasons.items() if not self.distrusts(place)})
         self.until_ms = now_ms + OPEN_MS
         self.for_room = True
 
@@ -72,6 +73,10 @@ class Breaker:
     def left_ms(self, now_ms: int) -> int:
         """How long nothing is tried because it is open; 0 when it is closed, or a trial may go through."""
         return max(0, self.until_ms - now_ms)
+
+    def distrusts(self, place: str) -> bool:
+        """Whether it fails there again and again: then nobody who is in use gives way for one more try."""
+        return self.failures >= FAILURES_MAX and place in self.avoided
 
     def holds(self, now_ms: int) -> bool:
         """Whether nothing may be tried now."""

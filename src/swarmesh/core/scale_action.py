@@ -16,6 +16,8 @@ STOP_LIMIT_MS: Final = 120_000
 """How long an idle worker that was asked to stop may take to be gone."""
 DRAIN_GRACE_MS: Final = 600_000
 """What a busy worker that has to give way gets for what it runs; then its tasks are moved, not lost."""
+WHOLE_GRACE_MS: Final = 3_600_000
+"""The same where an answer could only start over elsewhere: one that takes longer than the grace would never end."""
 
 
 class Phase(StrEnum):
@@ -53,12 +55,14 @@ class Room:
 
     Attributes:
         leaving: Those that have to go and have not gone yet.
+        made_ms: When the last of them was gone; None while not.
     """
 
     host: HostName
     need_mib: int
     leaving: set[WorkerId]
     until_ms: int
+    made_ms: int | None = None
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from swarmesh.core.commands import Command, RecordLoadTime, SeekSites
 from swarmesh.core.dispatch import Dispatcher
 from swarmesh.core.events import SitesFound, WorkerStopRequested
 from swarmesh.core.fleet import Fleet, Worker
-from swarmesh.core.ids import HostName, ModelName, WorkerId
+from swarmesh.core.ids import HostName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.load_times import SILENT_MS_MAX
 from swarmesh.core.morph import Vacancy
@@ -21,6 +21,7 @@ from swarmesh.core.scale_action import (
     DRAIN_GRACE_MS,
     SEEK_LIMIT_MS,
     STOP_LIMIT_MS,
+    WHOLE_GRACE_MS,
     Action,
     Phase,
     Room,
@@ -32,6 +33,7 @@ from swarmesh.core.scale_failures import Failures
 from swarmesh.core.scale_fresh import Newcomers
 from swarmesh.core.scale_room import Chance, RoomFinder, room_made
 from swarmesh.core.scale_sites import Sites, spawn_of
+from swarmesh.core.scale_starts import Starts
 from swarmesh.core.scale_view import ScaleDecision, ScaleKind
 
 NO_ROOM_MS: Final = 60_000
@@ -40,6 +42,8 @@ ASK_AGAIN_MS: Final = 10_000
 """While a model waits for its turn: how often the hosts are asked anew."""
 DOUBT_MS: Final = 15_000
 """How long it has to look as if there could be no room before it is believed: until the hosts were asked twice."""
+FREED_MS: Final = 2_000
+"""Room was made and is not seen yet: how often it is looked for, for `DOUBT_MS` at most."""
 PAUSED_MS: Final = 60_000
 """The same where who has the room is paused: as long as tasks wait for workers that nobody expects."""
 
@@ -52,7 +56,7 @@ class Moves:
 
     def __init__(self, fleet: Fleet, dispatcher: Dispatcher, roster: Roster, books: ScaleBooks, sites: Sites) -> None:
         self.rooms = RoomFinder(fleet, books, sites)
-        self.loading: dict[WorkerId, ModelName] = {}
+        self.starts = Starts(books)
         self.failures = Failures(dispatcher, books)
         self.newcomers = Newcomers(fleet, self.failures)
         self._fleet = fleet
@@ -124,40 +128,28 @@ class Moves:
 
     def reported(self, worker_id: WorkerId, now_ms: int, out: list[Command]) -> None:
         """A worker that is being started has said how far it is."""
-        state = self._books.of_model.get(self.loading[worker_id])
+        state = self._books.of_model.get(self.starts.loading[worker_id])
         action = state.action if state is not None else None
         start = action.starts.get(worker_id) if action is not None else None
         if state is None or action is None or start is None:
-            self.loading.pop(worker_id, None)
+            self.starts.loading.pop(worker_id, None)
             return
         start.heard_ms = now_ms
         self._look_at(state, action, start, now_ms, out)
         if state.action is action and action.phase is Phase.LOADING:
             self._end_if_done(state, action, now_ms)
 
-    def progressed(self, worker_id: WorkerId, now_ms: int) -> None:
-        """A start takes long and goes on."""
-        start = self._start_of(worker_id)
-        if start is not None:
-            start.signed_ms = start.heard_ms = now_ms
-
-    def troubled(self, worker_id: WorkerId, words: str) -> None:
-        """Something was heard of a worker; if it fails now, this is why."""
-        start = self._start_of(worker_id)
-        if start is not None:
-            start.trouble = words
-
     def gone(self, worker: Worker, words: str, now_ms: int, out: list[Command]) -> None:
         """A worker is not there any more; call when the fleet has forgotten it."""
         self._sites.speeds.keep(worker)
         self._books.room_changed()
-        start = self._start_of(worker.worker_id)
+        start = self.starts.find(worker.worker_id)
         own = self._books.of_model.get(worker.model)
         if own is not None:
             self.newcomers.settle(own)
         if own is not None and own.action is not None and start is not None:
             mine = own.action
-            self._drop(mine, start)
+            self.starts.drop(mine, start.worker_id)
             if not worker.stop_at_ms:
                 own.breaker.avoided.add(str(start.host))
                 self.failures.count(own, {str(start.host): start.trouble or words}, now_ms, out)
@@ -214,8 +206,8 @@ class Moves:
         action.room, state.doubted_ms = None, None
         action.missing -= 1
         limit_ms = self._books.loads.limit_ms(state.model, site.host, site.need_mib)
-        action.starts[site.worker_id] = Start(site.worker_id, site.host, now_ms, now_ms, now_ms, limit_ms)
-        self.loading[site.worker_id] = state.model
+        start = Start(site.worker_id, site.host, now_ms, now_ms, now_ms, limit_ms)
+        self.starts.add(state.model, action, start)
         state.last_host = site.host
         if not action.decision.workers:
             state.note(action.decision)
@@ -226,10 +218,12 @@ class Moves:
     ) -> None:
         if action.starts:  # Part of what was wanted is better than nothing, and on its way.
             self._nothing_more(state, action, now_ms)
-        elif action.room is not None:
-            self._give_up(state, action, reasons or {"": "no host can be asked"}, now_ms, out)
-        else:
+        elif action.room is None:
             self._make_room(state, action, reasons, now_ms, out)
+        elif now_ms - (action.room.made_ms or 0) < DOUBT_MS:  # What has ended holds its memory for a moment yet.
+            action.go(Phase.MAKING_ROOM, now_ms)
+        else:
+            self._give_up(state, action, reasons or {"": "no host can be asked"}, now_ms, out)
 
     # making room
 
@@ -259,7 +253,7 @@ class Moves:
     def _clear(self, state: Scaled, action: Action, vacancy: Vacancy, now_ms: int, out: list[Command]) -> None:
         site = next(site for site in action.sites if site.host == vacancy.host)
         leavers = [worker for worker_id in vacancy.leavers if (worker := self._fleet.get(worker_id)) is not None]
-        limit_ms = STOP_LIMIT_MS + (DRAIN_GRACE_MS if any(worker.running for worker in leavers) else 0)
+        limit_ms = STOP_LIMIT_MS + max((self._grace_ms(worker) for worker in leavers if worker.running), default=0)
         # Also those that somebody else has stopped already, if they only have to end.
         leaving = {*vacancy.leavers, *self.rooms.leaving(site)}
         action.room = Room(vacancy.host, vacancy.need_mib, leaving, now_ms + limit_ms)
@@ -278,17 +272,16 @@ class Moves:
             stats = other.signals(0, now_ms).stats
             other.note(ScaleDecision(now_ms, ScaleKind.DOWN, 1, target, "room", words, stats, (worker.worker_id,)))
             other.changed(now_ms)
-        self._stop(worker.worker_id, now_ms, out)
+        self._stop(worker.worker_id, now_ms, out, self._grace_ms(worker))
+
+    def _grace_ms(self, worker: Worker) -> int:
+        resumable = all(self._dispatcher.tasks[task_id].resumable for task_id in worker.running)
+        return DRAIN_GRACE_MS if resumable else WHOLE_GRACE_MS
 
     def _go_on_making_room(self, state: Scaled, action: Action, now_ms: int, out: list[Command]) -> None:
         room = action.room
         if room is not None:
-            room.leaving = {worker_id for worker_id in room.leaving if worker_id in self._fleet}
-            if not room.leaving:
-                self._seek(state, action, now_ms, out)
-            elif now_ms > room.until_ms:
-                words = f"{', '.join(sorted(room.leaving))} did not go to make room"
-                self._give_up(state, action, {str(room.host): words}, now_ms, out)
+            self._go_on_with(room, state, action, now_ms, out)
         elif not state.waiting or self._books.is_paused(state) or self._books.is_present(state.model):
             self._end(state, action, now_ms, changed=False)
         elif now_ms - action.phase_ms >= ASK_AGAIN_MS:
@@ -297,12 +290,22 @@ class Moves:
             vetoes = state.placement.vetoes if state.placement is not None else {}
             self._make_room(state, action, vetoes, now_ms, out)
 
+    def _go_on_with(self, room: Room, state: Scaled, action: Action, now_ms: int, out: list[Command]) -> None:
+        room.leaving = {worker_id for worker_id in room.leaving if worker_id in self._fleet}
+        if room.leaving:
+            if now_ms > room.until_ms:
+                words = f"{', '.join(sorted(room.leaving))} did not go to make room"
+                self._give_up(state, action, {str(room.host): words}, now_ms, out)
+        elif room.made_ms is None or now_ms - action.phase_ms >= FREED_MS:
+            room.made_ms = now_ms if room.made_ms is None else room.made_ms
+            self._seek(state, action, now_ms, out)
+
     # loading
 
     def _look_at(self, state: Scaled, action: Action, start: Start, now_ms: int, out: list[Command]) -> None:
         worker = self._fleet.get(start.worker_id)
         if worker is None or worker.stop_at_ms:
-            self._drop(action, start)
+            self.starts.drop(action, start.worker_id)
         elif worker.status in _READY:
             self._ready(state, action, start, now_ms, out)
         elif worker.status is WorkerStatus.DEAD and not worker.returning:
@@ -316,7 +319,7 @@ class Moves:
             self._lost(state, action, start, words, now_ms, out)
 
     def _ready(self, state: Scaled, action: Action, start: Start, now_ms: int, out: list[Command]) -> None:
-        self._drop(action, start)
+        self.starts.drop(action, start.worker_id)
         load_ms = self._books.loads.took(state.model, start.host, max(1, now_ms - start.signed_ms))
         out.append(RecordLoadTime(state.model, start.host, load_ms))
         state.got_ms = now_ms
@@ -324,7 +327,7 @@ class Moves:
         self._changed(state, now_ms)
 
     def _lost(self, state: Scaled, action: Action, start: Start, words: str, now_ms: int, out: list[Command]) -> None:
-        self._drop(action, start)
+        self.starts.drop(action, start.worker_id)
         self._stop(start.worker_id, now_ms, out)
         self.newcomers.settle(state)
         state.breaker.avoided.add(str(start.host))
@@ -344,7 +347,7 @@ class Moves:
 
     def _end(self, state: Scaled, action: Action, now_ms: int, *, changed: bool = True) -> None:
         for start in list(action.starts.values()):
-            self._drop(action, start)
+            self.starts.drop(action, start.worker_id)
         state.action = state.doubted_ms = None
         if changed:
             self._changed(state, now_ms)
@@ -369,17 +372,8 @@ class Moves:
             self._end(state, action, now_ms, changed=False)
         self.failures.count(state, reasons, now_ms, out, hopeless=hopeless)
 
-    def _drop(self, action: Action, start: Start) -> None:
-        action.starts.pop(start.worker_id, None)
-        self.loading.pop(start.worker_id, None)
-
-    def _start_of(self, worker_id: WorkerId) -> Start | None:
-        model = self.loading.get(worker_id)
-        state = self._books.of_model.get(model) if model is not None else None
-        return state.action.starts.get(worker_id) if state is not None and state.action is not None else None
-
-    def _stop(self, worker_id: WorkerId, now_ms: int, out: list[Command]) -> None:
-        self._roster.stop_requested(WorkerStopRequested(worker_id, DRAIN_GRACE_MS), now_ms, out)
+    def _stop(self, worker_id: WorkerId, now_ms: int, out: list[Command], grace_ms: int = DRAIN_GRACE_MS) -> None:
+        self._roster.stop_requested(WorkerStopRequested(worker_id, grace_ms), now_ms, out)
 
 
 def _doubt_ms(state: Scaled, chance: Chance, now_ms: int) -> int:

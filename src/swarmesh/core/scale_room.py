@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -52,13 +52,14 @@ class RoomFinder:
             return Chance.NOW, best
         if serving or not state.waiting:
             return Chance.LATER if best is not None else self._without_hope(sites), None
+        trusted = [site for site in sites if not state.breaker.distrusts(site.host)]
         if self._has_waited_its_turn(state, now_ms):
             best = self._cheapest(
-                state, sites, lambda other, worker: self._has_had_its_turn(other, worker, now_ms), now_ms
+                state, trusted, lambda other, worker: self._has_had_its_turn(other, worker, now_ms), now_ms
             )
             if best is not None:
                 return Chance.NOW, best
-        possible = self._cheapest(state, sites, lambda _, __: True, now_ms, patient=True)
+        possible = self._cheapest(state, trusted, lambda _, __: True, now_ms, patient=True)
         return Chance.LATER if possible is not None else self._without_hope(sites), None
 
     def _without_hope(self, sites: Sequence[HostCandidate]) -> Chance:
@@ -103,17 +104,23 @@ class RoomFinder:
         leaving = [worker.worker_id for worker in here if worker.stop_at_ms and (patient or not worker.running)]
         residents = self._residents(state.model, here, may_go, now_ms)
         # What is kept for somebody else is only kept for a while.
-        kept_mib = 0 if patient else self.kept_mib(state.model).get(site.host, 0)
+        kept_mib = 0 if patient else self.kept_mib(state.model, leaving).get(site.host, 0)
         need_mib = site.need_mib + kept_mib
         room = vacancy(site.host, pools, need_mib, residents, leaving)
         return room._replace(need_mib=site.need_mib) if room is not None else None
 
-    def kept_mib(self, model: ModelName) -> dict[HostName, int]:
-        """What others than that model have had made free for themselves, by host."""
+    def kept_mib(self, model: ModelName, counted: Collection[WorkerId] = ()) -> dict[HostName, int]:
+        """What others than that model have had made free for themselves, by host.
+
+        Who still has to go for them brings that memory along, and none of what is free now is kept for it; unless it
+        is among ``counted``, whose memory is taken to be free.
+        """
         kept: defaultdict[HostName, int] = defaultdict(int)
         for other in self._books.of_model.values():
-            if other.model != model and other.action is not None and other.action.room is not None:
-                kept[other.action.room.host] += other.action.room.need_mib
+            room = other.action.room if other.action is not None and other.model != model else None
+            if room is not None:
+                coming_mib = self._sites.held_mib(room.host, room.leaving.difference(counted))
+                kept[room.host] += max(0, room.need_mib - coming_mib)
         return dict(kept)
 
     def leaving(self, site: HostCandidate) -> set[WorkerId]:

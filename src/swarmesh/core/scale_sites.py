@@ -11,7 +11,7 @@ import msgspec
 from swarmesh.core.events import SpawnRequested
 from swarmesh.core.fleet import Fleet
 from swarmesh.core.host_speeds import HostSpeeds
-from swarmesh.core.ids import HostName, ModelName
+from swarmesh.core.ids import HostName, ModelName, WorkerId
 from swarmesh.core.memory import MemoryBooks
 from swarmesh.core.memory_pool import Pool, PoolFree
 from swarmesh.core.placement import ChosenBy, HostCandidate, HostVerdict, Placement, choose_host, judge
@@ -52,6 +52,12 @@ class Sites:
         """The books of the memory it could take; empty for a host that was never probed."""
         books = self._memory.of_host(site.host)
         return books.of_gpus(site.gpus) if books is not None else []
+
+    def held_mib(self, host: HostName, workers: Collection[WorkerId]) -> int:
+        """What is promised to those workers there, of any kind of memory."""
+        books = self._memory.of_host(host)
+        pools = books.pools() if books is not None else []
+        return sum(pool.reserved.get(worker_id, 0) for pool in pools for worker_id in workers)
 
     def choose(
         self,

@@ -134,7 +134,7 @@ class Scaler:
 
     def is_loading(self, worker_id: WorkerId) -> bool:
         """Whether the scaler waits for that worker to be ready; cheap, for the path of every report."""
-        return worker_id in self._moves.loading
+        return worker_id in self._moves.starts.loading
 
     def reported(self, worker_id: WorkerId, now_ms: int, out: list[Command]) -> None:
         """A worker that `is_loading` has said that it is there, and whether it is ready."""
@@ -142,11 +142,11 @@ class Scaler:
 
     def progressed(self, worker_id: WorkerId, now_ms: int) -> None:
         """A start takes long and goes on."""
-        self._moves.progressed(worker_id, now_ms)
+        self._moves.starts.progressed(worker_id, now_ms)
 
     def troubled(self, worker_id: WorkerId, words: str) -> None:
         """A worker cried for help."""
-        self._moves.troubled(worker_id, words)
+        self._moves.starts.troubled(worker_id, words)
 
     def gone(self, worker: Worker | None, words: str, now_ms: int, out: list[Command]) -> None:
         """A worker is not there any more; harmless for one that the fleet did not know."""
