@@ -312,5 +312,14 @@ class ScaleBed:
         self.handle(StreamEnded(task_id, attempt, completion_tokens=20, prompt_tokens=30, first_token_ms=100))
 
 
+def small_bed(*models: str, memory_mib: int = 5_000, **facts: int) -> ScaleBed:
+    """One host with memory for one worker."""
+    bed = ScaleBed(elm=memory_mib).settle()
+    for model in models:
+        bed.kinds[model] = Kind(**({"load_ms": 2_000} | facts))
+        bed.scale(model, 0, 1)
+    return bed
+
+
 def void(_value: object) -> None:
     """For lambdas that are called for what they do."""

@@ -34,6 +34,7 @@ class ScalingMachine(RuleBasedStateMachine):
         self.submitted_at_ms: dict[str, int] = {}
         self.seen: dict[str, ScaleDecision | None] = {}
         self.paused = False
+        self.adopted = 0
         for model, need_mib in zip(MODELS, (2_000, 3_500, 5_000), strict=True):
             self.bed.kinds[model] = Kind(need_mib=need_mib, load_ms=3_000)
 
@@ -123,7 +124,8 @@ class ScalingMachine(RuleBasedStateMachine):
     def adopt(self, model: str, host: str) -> None:
         pools = self.bed.swarm.memory.free(HostName(host))
         if pools and pools[0].free_mib >= self.bed.kinds[model].need_mib:
-            self.bed.adopt(f"adopted{self.bed.now_ms}{model}{len(self.bed.spawned)}", model, host)
+            self.adopted += 1
+            self.bed.adopt(f"adopted{self.adopted}", model, host)
 
     @invariant()
     def no_memory_is_promised_twice(self) -> None:

@@ -74,6 +74,7 @@ class Action:
         seek: Number of the last question to the hosts; an answer to an earlier one is late.
         sites: What they last said.
         room: Promised to this action by workers that leave, or have left.
+        stuck: Workers that did not go in time; their memory is not counted on any more.
     """
 
     decision: ScaleDecision
@@ -86,6 +87,7 @@ class Action:
     starts: dict[WorkerId, Start] = field(default_factory=dict)
     stopping: set[WorkerId] = field(default_factory=set)
     room: Room | None = None
+    stuck: set[WorkerId] = field(default_factory=set)
 
     def go(self, phase: Phase, now_ms: int) -> None:
         """On to the next phase."""

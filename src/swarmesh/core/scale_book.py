@@ -91,8 +91,6 @@ class Scaled:
             self.load = self.tasks = 0.0  # What tasks waited for is there; whether it is enough is told from now on.
         self.census, self.waiting, self.wait_ms = census, waiting, wait_ms
         before_ms, self.looked_at_ms = self.looked_at_ms, now_ms
-        if census.serving:  # How many waited for a worker that was being started says little.
-            self.peak.see(census.busy + waiting, now_ms)
         busy = bool(waiting or census.busy)
         self.used_at_ms = max(self.used_at_ms, now_ms if busy else census.used_at_ms)
         self.waiting_since_ms = _since(self.waiting_since_ms, now_ms, holds=bool(waiting) and not census.serving)
@@ -103,6 +101,11 @@ class Scaled:
         self.full_since_ms = _since(self.full_since_ms, now_ms, holds=full)
         low = bool(census.serving) and self.load < LOAD_DOWN
         self.low_since_ms = _since(self.low_since_ms, now_ms, holds=low)
+
+    def count(self, now_ms: int) -> None:
+        """Take in how many tasks there are, as last seen; at even intervals."""
+        if self.census.serving:  # How many waited for a worker that was being started says little.
+            self.peak.see(self.census.busy + self.waiting, now_ms)
 
     def signals(self, latency_ms: int, now_ms: int) -> Signals:
         """What the rule looks at, as last seen."""

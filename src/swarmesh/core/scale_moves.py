@@ -255,7 +255,7 @@ class Moves:
         leavers = [worker for worker_id in vacancy.leavers if (worker := self._fleet.get(worker_id)) is not None]
         limit_ms = STOP_LIMIT_MS + max((self._grace_ms(worker) for worker in leavers if worker.running), default=0)
         # Also those that somebody else has stopped already, if they only have to end.
-        leaving = {*vacancy.leavers, *self.rooms.leaving(site)}
+        leaving = {*vacancy.leavers, *self.rooms.leaving(site)} - action.stuck
         action.room = Room(vacancy.host, vacancy.need_mib, leaving, now_ms + limit_ms)
         action.go(Phase.MAKING_ROOM, now_ms)
         if leavers:
@@ -293,9 +293,12 @@ class Moves:
     def _go_on_with(self, room: Room, state: Scaled, action: Action, now_ms: int, out: list[Command]) -> None:
         room.leaving = {worker_id for worker_id in room.leaving if worker_id in self._fleet}
         if room.leaving:
-            if now_ms > room.until_ms:
+            if now_ms > room.until_ms:  # That is no failure of this model: it tries to do without them.
                 words = f"{', '.join(sorted(room.leaving))} did not go to make room"
-                self._give_up(state, action, {str(room.host): words}, now_ms, out)
+                action.stuck |= room.leaving
+                action.room = None
+                action.go(Phase.MAKING_ROOM, now_ms)
+                self._make_room(state, action, {str(room.host): words}, now_ms, out)
         elif room.made_ms is None or now_ms - action.phase_ms >= FREED_MS:
             room.made_ms = now_ms if room.made_ms is None else room.made_ms
             self._seek(state, action, now_ms, out)

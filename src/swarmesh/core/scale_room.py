@@ -101,7 +101,12 @@ class RoomFinder:
         pools = self._sites.pools(site)
         here = [worker for worker in self._fleet if worker.host == site.host]
         # Who still works off what it has may take minutes.
-        leaving = [worker.worker_id for worker in here if worker.stop_at_ms and (patient or not worker.running)]
+        stuck = state.action.stuck if state.action is not None else ()
+        leaving = [
+            worker.worker_id
+            for worker in here
+            if worker.stop_at_ms and (patient or not worker.running) and worker.worker_id not in stuck
+        ]
         residents = self._residents(state.model, here, may_go, now_ms)
         # What is kept for somebody else is only kept for a while.
         kept_mib = 0 if patient else self.kept_mib(state.model, leaving).get(site.host, 0)

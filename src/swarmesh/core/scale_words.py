@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 
+from swarmesh.core.ids import ModelName
 from swarmesh.core.load_times import LoadTimes
 from swarmesh.core.scale_action import Action, Phase
 from swarmesh.core.scale_book import Scaled
+from swarmesh.core.scale_bounds import Bounds
 from swarmesh.core.scale_rule import (
     FULL_MS,
     FULL_SHARE,
     HEADROOM,
+    IDLE_KEPT_MS,
     IDLE_MS,
+    LATENCY_LOAD_MIN,
     LATENCY_UP_MS,
     LOAD_DOWN,
     LOAD_UP,
@@ -41,46 +45,82 @@ def action_view(state: Scaled, loads: LoadTimes, now_ms: int) -> ActionView | No
     )
 
 
-def would_change(state: Scaled, found: Wish, signals: Signals) -> tuple[str, ...]:
-    """One sentence each: what would make the scaler decide otherwise now."""
-    bounds, stats, present = state.bounds, signals.stats, signals.present
+def would_change(
+    state: Scaled, found: Wish, signals: Signals, *, paused: bool = False, script: str = ""
+) -> tuple[str, ...]:
+    """One sentence each: what would make the scaler decide otherwise now.
+
+    What holds it back comes first, and what could not change anything while that lasts is left out.
+
+    Args:
+        state: As it was looked at just now.
+        found: What is wanted, before anything holds it back.
+        signals: What that was decided by.
+        paused: Nothing is begun for any model.
+        script: The policy script that says how many; empty where the rule does.
+    """
+    bounds, present = state.bounds, signals.present
     if bounds is None:
         return (f"bounds: 'swarmesh swarmscale set {state.model} --min 0 --max 1' lets it be scaled",)
-    if not present:
-        return _from_zero(stats.waiting, bounds.min_workers)
-    said: list[str] = []
+    if paused or bounds.paused:
+        return (f"paused: {goes_on(state.model, every=paused, own=bounds.paused)}",)
+    scripted = bool(script) or found.rule == "script"
+    said = [_deactivate(script)] if scripted else []
     if present >= bounds.max_workers and found.target <= present:
         said.append(f"up: not beyond {bounds.max_workers} rustbees, the most it may have")
-    elif found.target <= present:
-        said += _up(signals)
+    elif state.breaker.left_ms(state.looked_at_ms or 0):
+        said.append(_trial(state, bounds))
+    elif found.target <= present and not scripted:
+        said += _up(signals) if present else _from_zero(signals.stats.waiting, bounds.min_workers)
     if present <= bounds.min_workers and found.target >= present:
-        said.append(f"down: not below {bounds.min_workers} rustbees, the least it may have")
-    elif found.target >= present:
+        said += [f"down: not below {bounds.min_workers} rustbees, the least it may have"] if present else []
+    elif found.target >= present and not scripted:
         said += _down(signals, bounds.min_workers)
     return tuple(said)
 
 
-def _from_zero(waiting: int, min_workers: int) -> tuple[str, ...]:
-    return () if waiting or min_workers else ("up: the first request starts one",)
+def goes_on(model: ModelName, *, every: bool, own: bool) -> str:
+    """What ends a pause: of every model, of this one by itself, or both where both are paused."""
+    commands = ["'swarmesh swarmscale resume'"] if every else []
+    commands += [f"'swarmesh swarmscale resume {model}'"] if own else []
+    return f"{' and '.join(commands)} {'go' if every and own else 'goes'} on"
+
+
+def _deactivate(script: str) -> str:
+    named = f"the policy script {script!r}" if script else "the policy script"
+    return f"{named} says how many; 'swarmesh policy deactivate' leaves it to the load"
+
+
+def _trial(state: Scaled, bounds: Bounds) -> str:
+    breaker = state.breaker
+    said = f"up: the next start is tried in {breaker.left_ms(state.looked_at_ms or 0) / 1000:.0f} s"
+    if breaker.for_room:
+        return f"{said}, or as soon as others let go of memory"
+    whose = state.model if state.own_bounds else "--all"
+    return f"{said}; 'swarmesh swarmscale set {whose} --max {bounds.max_workers}' forgets the failures before"
+
+
+def _from_zero(waiting: int, min_workers: int) -> list[str]:
+    return [] if waiting or min_workers else ["up: the first request starts one"]
 
 
 def _up(signals: Signals) -> list[str]:
     stats = signals.stats
     busy = math.floor(LOAD_UP * stats.slots) + 1
     full_s, delay_s = signals.full_ms / 1000, max(stats.latency_ms, stats.wait_ms) / 1000
+    pressed = f"while tasks wait or the load is above {LATENCY_LOAD_MIN}"
     return [
         f"up: a mean load above {LOAD_UP}, that is {busy} of {stats.slots} slots in use; it is {stats.load:.2f} now",
         f"up: all {stats.serving} rustbees {FULL_SHARE} full for {FULL_MS / 1000:.0f} s; it is {full_s:.0f} s now",
         f"up: more than {QUEUE_UP} waiting tasks; there are {stats.waiting} now",
-        f"up: more than {LATENCY_UP_MS / 1000:.0f} s to the first token while tasks wait; it is {delay_s:.1f} s now",
+        f"up: more than {LATENCY_UP_MS / 1000:.0f} s to the first token {pressed}; it is {delay_s:.1f} s now",
     ]
 
 
 def _down(signals: Signals, min_workers: int) -> list[str]:
     stats = signals.stats
-    said = [
-        f"down to {min_workers}: {IDLE_MS / 1000:.0f} s without any task, where it is {stats.idle_ms / 1000:.0f} s now"
-    ]
+    long_s = (IDLE_KEPT_MS if min_workers else IDLE_MS) / 1000
+    said = [f"down to {min_workers}: {long_s:.0f} s without any task, where it is {stats.idle_ms / 1000:.0f} s now"]
     if stats.serving > 1:
         low_s = max(signals.low_ms, signals.spare_ms, 0) / 1000
         said.append(

@@ -113,6 +113,7 @@ class Scaler:
         for state in states:
             self._dispatcher.delays.watch(state.model)
             self._see(state, now_ms, depths[state.model])
+            state.count(now_ms)
         self._scripted.turns.begin(state.model for state in states if state.bounds is not None)
         # Who has waited longest goes first, where two want the same memory.
         for state in sorted(states, key=_waiting_longest):
