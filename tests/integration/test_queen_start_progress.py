@@ -16,6 +16,7 @@ from raw_client import Answer, RawConnection, ask_once
 from scripted_worker import Call, ScriptedAgent, chat_chunk, completion, end_mark, holds, token
 from swarmesh.core.ids import HostName, ModelName
 from swarmesh.core.scale_view import ActionView, ScaleKind
+from swarmesh.models.catalog import Catalog
 from swarmesh.queen import vigil
 from swarmesh.wire.sse import SseEvent, SseReader
 
@@ -355,3 +356,15 @@ async def test_a_background_chat_hears_it_in_a_comment(rig: Rig, busy: ScriptedA
     events = SseReader().feed(await rest(client, read))
     assert events[-1].data == b"[DONE]"
     assert not [event for event in events if event.name]
+
+
+async def test_a_modelcell_that_is_only_in_the_catalog_and_one_that_is_there_no_more(rig: Rig) -> None:
+    catalog = Catalog(rig.home.root)
+    catalog.add_python_class("spare", "m:Class", added_at=0.0)
+    job_id = (await rig.json("POST", FLOW, {"prompt": "hi", "modelcell": "spare"}))["job_id"]
+    nobody = "no rustbee of 'spare' serves now, and "
+    assert (await rig.json("GET", f"{FLOW}/{job_id}"))["waiting_because"] == f"{nobody}none is started by itself"
+    catalog.remove("spare")
+    why = await rig.json("GET", f"/v2/swarmesh/explain/task/{job_id}")
+    assert why["words"] == f"{nobody}the queennode's catalog has no modelcell of that name"
+    assert why["would_change"][-1] == f"no longer wanted: 'swarmesh nectarflow cancel {job_id}'"

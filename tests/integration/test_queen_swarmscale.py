@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from queen_rig import CHAT, FLOW, RUSTBEES, Rig, chat, running_queen
+from scripted_worker import ScriptedWorker
 from swarmesh.core import breaker, scale_book, scale_rule
 from swarmesh.models.catalog import Catalog
 from swarmesh.queen import process
@@ -236,3 +237,19 @@ async def test_a_name_with_a_slash_is_one_name(home: Path, until: Until) -> None
             await rig.json("PUT", f"{SCALE}/{name}", {"max": 1})
             assert (await rig.json("GET", f"{SCALE}/{name}"))["modelcell"] == "org/model"
             await rig.json("DELETE", f"{SCALE}/{name}")
+
+
+async def test_an_adopted_server_counts_and_stays(
+    home: Path, new_worker: Callable[..., Awaitable[ScriptedWorker]], until: Until
+) -> None:
+    async with running_queen(home) as rig:
+        await rig.adopt(await new_worker())
+        await rig.json("PUT", f"{SCALE}/fake", {"min": 0, "max": 1})
+        await rig.adopt(await new_worker())
+        await until(lambda: _counted(rig, 2), what="both count")
+        assert len(workers(rig)) == 2
+
+
+async def _counted(rig: Rig, count: int) -> bool:
+    view = await rig.json("GET", f"{SCALE}/fake")
+    return bool((view["rustbees"], view["adopted"]) == (count, count))

@@ -208,8 +208,11 @@ def test_a_placement_is_explained(shell: Shell) -> None:
     assert shell.run("explain", "placement", "demo", "--json").json["choice"] == "mac"
     nowhere = {**PLACED, "live": False, "choice": None, "hosts": [], "would_change": []}
     shell.queen.answers["GET", f"{PLACEMENT}/demo"] = (200, nowhere)
-    out = shell.run("explain", "placement", "demo").out
+    out = shell.run("explain", "placement", "demo", "--last").out
     assert out == "demo: no host, as of when the last rustbee was placed\nmac has the best votes\n"
+    assert [seen.query for seen in shell.queen.seen if seen.path == f"{PLACEMENT}/demo"][-2:] == [{}, {"now": "false"}]
+    shell.queen.answers["GET", f"{PLACEMENT}/demo"] = (200, {**PLACED, "live": False})
+    assert "\nwhat would have changed it\n" in shell.run("explain", "placement", "demo", "--last").out
 
 
 def test_a_scale_is_explained(shell: Shell) -> None:
@@ -245,10 +248,16 @@ def test_a_scale_is_explained(shell: Shell) -> None:
     assert ["under", "way", "it", "loads"] in rows
     assert ["12.0", "s", "up", "1", "2", "load", "load", "is", "0.85"] in rows
     assert "loading took: mac 9.0 s" in out
-    assert not [row for row in rows if row[:1] in (["blocked"], ["breaker"])]
+    assert not [row for row in rows if row[:1] == ["failed"]]
     assert "demo: mac, as of now" in out
     assert out.endswith("what would change it\n  a load below 0.8\n")
     assert shell.run("explain", "scale", "demo", "--json").json["state"]["target"] == 2
+    held = {**state, "bounds": {**state["bounds"], "paused": True}, "breaker_reason": "mac: it crashed"}  # type: ignore[dict-item]
+    for words, told_apart in (("held back, because mac: it crashed", False), ("it is paused", True)):
+        shell.queen.answers["GET", f"{SCALE}/demo"] = (200, {"state": held, "words": words})
+        out = shell.run("explain", "scale", "demo").out
+        assert "0 to 3, paused\n" in out
+        assert ("failed     mac: it crashed" in out) is told_apart, out
     shell.queen.answers["GET", f"{SCALE}/demo"] = (200, {"state": {**state, "bounds": None}, "words": "left alone"})
     assert ["bounds", "not", "scaled", "by", "itself"] in [
         line.split() for line in shell.run("explain", "scale", "demo").out.splitlines()

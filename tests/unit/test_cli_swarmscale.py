@@ -160,6 +160,32 @@ def test_what_is_above_the_maximum_is_said(shell: Shell) -> None:
     assert "will be stopped" not in shell.run("swarmscale", "set", "--all", "--max", "1").err
 
 
+@pytest.mark.parametrize(
+    ("runs", "adopted", "said"),
+    [
+        (
+            3,
+            1,
+            "3 rustbees of demo run, 1 of them an adopted server, which is never stopped; 2 will be stopped when they ",
+        ),
+        (
+            3,
+            2,
+            "3 rustbees of demo run, 2 of them adopted servers, which are never stopped; 1 will be stopped when it ",
+        ),
+        (2, 2, "2 rustbees of demo run, all of them adopted servers, which are never stopped\n"),
+        (1, 1, ""),
+    ],
+)
+def test_adopted_servers_are_counted_and_stay(shell: Shell, runs: int, adopted: int, said: str) -> None:
+    runs_now = cell("demo", bounds=bounds(0, 1), rustbees=runs, adopted=adopted)
+    shell.queen.answers["GET", PATH] = (200, status(runs_now))
+    shell.queen.answers["PUT", f"{PATH}/demo"] = (200, status(runs_now))
+    err = shell.run("swarmscale", "set", "demo", "--max", "1").err
+    assert said in err
+    assert ("of demo run" in err) is bool(said)
+
+
 def test_a_name_with_a_slash_stays_one_name(shell: Shell) -> None:
     shell.queen.answers["GET", f"{PATH}/org%2Fmodel"] = (200, cell("org/model"))
     assert "org/model" in shell.run("swarmscale", "status", "org/model").out

@@ -211,3 +211,29 @@ def test_history_is_bounded_and_the_newest_comes_first() -> None:
     assert len(history) == 20
     assert [decision.kind for decision in history[:2]] == ["down", "up"]
     assert history[0].at_ms > history[1].at_ms
+
+
+def test_the_pause_that_is_there_is_named() -> None:
+    bed = ScaleBed("elm").settle()
+    bed.scale("a", paused=True)
+    one = "'swarmesh swarmscale resume a'"
+    assert bed.failed[bed.submit("a")].hint.startswith(f"{one} goes on; ")
+    assert bed.state().would_change == (f"paused: {one} goes on",)
+    bed.pause()
+    assert bed.failed[bed.submit("a")].hint.startswith(f"'swarmesh swarmscale resume' and {one} go on; ")
+    bed.scale("a")
+    assert bed.failed[bed.submit("a")].hint.startswith("'swarmesh swarmscale resume' goes on; ")
+    assert bed.state().would_change == ("paused: 'swarmesh swarmscale resume' goes on",)
+
+
+def test_explain_names_the_script_also_when_it_wants_what_the_rule_wants() -> None:
+    bed = ScaleBed("elm", "oak").settle()
+    bed.scale("a", 0, 3)
+    script = scripted(bed, count=1)
+    bed.submit("a")
+    bed.run(10_000)
+    says = "the policy script 'told.star' says how many; 'swarmesh policy deactivate' leaves it to the load"
+    assert bed.state().would_change == (says,)
+    script.count = None
+    bed.run(2_000)
+    assert bed.state().would_change[0].startswith("up: a mean load above 0.8")

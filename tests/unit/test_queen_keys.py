@@ -38,6 +38,12 @@ def test_a_known_key_is_who_it_is(ring: KeyRing) -> None:
     assert (worker.role, worker.worker_id) == (Role.WORKER, "rustbee-1")
 
 
+def test_a_key_sees_its_own_tasks_and_the_admins_all(ring: KeyRing) -> None:
+    assert ring.identify(header(ADMIN)).sees is None
+    assert ring.identify(header(CLIENT)).sees == "client"
+    assert ring.identify(header(worker_key(SECRET, "rustbee-1"))).sees == "worker:rustbee-1"
+
+
 @pytest.mark.parametrize(
     "authorization",
     [

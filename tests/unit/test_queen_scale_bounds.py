@@ -283,7 +283,11 @@ async def test_why_a_model_has_so_many(rig: Rig) -> None:
     rig.scale.record_load_time(RecordLoadTime(UPPER, MAC, 1_250))
     await rig.set("upper", 0, 2)
     shown = rig.scale.explain_scale("upper")
-    assert shown.words == "cooling down"
+    assert shown.words == "up 1 is held back: cooling down; wanted because 1 task waits"
+    await rig.scale.pause("", paused=True)
+    assert rig.scale.explain_scale("upper").words.startswith(
+        "up 1 is held back: scaling of every modelcell is paused; "
+    )
     assert (shown.state.load, shown.state.waiting, shown.state.wait_s, shown.state.latency_s) == (0.5, 3, 1.5, 0.25)
     (one,) = shown.history
     assert (one.rule, one.reason) == ("first_request", "1 task waits")

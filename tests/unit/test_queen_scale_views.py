@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from swarmesh.core.ids import HostName
+from swarmesh.core.ids import HostName, ModelName
 from swarmesh.core.memory_pool import PoolFree
 from swarmesh.core.placement import ChosenBy, HostCandidate, HostVerdict, Placement, choose_host
-from swarmesh.queen.scale_views import placement_view
+from swarmesh.core.scale_bounds import Bounds
+from swarmesh.core.scale_view import ScaleDecision, ScaleKind, ScaleState, ScaleStats
+from swarmesh.queen.scale_views import placement_view, scale_words
 
 NEED_MIB = 1_000
 
@@ -77,3 +79,46 @@ def test_an_only_host_needs_no_comparison() -> None:
     view = placement_view("demo", choose_host([host("a"), host("b", draining=True)]), live=True)
     assert view.words == "a is the only host that takes a rustbee of 'demo' now"
     assert view.would_change == ()
+
+
+def test_what_was_chosen_before_is_told_as_past() -> None:
+    placed, nowhere = choose_host([host("a")]), choose_host([host("b", draining=True)])
+    assert (
+        placement_view("demo", placed, live=False).words
+        == "a was the only host that could take a rustbee of 'demo' then"
+    )
+    assert placement_view("demo", nowhere, live=False).words == "no host took a rustbee of 'demo': b: draining"
+
+
+def scaled(kind: ScaleKind, *, paused: bool = False, blocked: str = "", breaker_ms: int = 0) -> ScaleState:
+    stats, target = ScaleStats(serving=1), {ScaleKind.UP: 2, ScaleKind.DOWN: 0}.get(kind, 1)
+    wanted = ScaleDecision(0, kind, int(kind is not ScaleKind.HOLD), target, "load", "the load is 0.95", stats)
+    bounds = Bounds(0, 3, paused)
+    held = {"blocked": blocked, "breaker_ms": breaker_ms, "breaker_reason": "elm: it crashed" if breaker_ms else ""}
+    return ScaleState(ModelName("a"), bounds, True, stats, target, None, wanted, **held)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("state", "every", "held"),
+    [
+        (scaled(ScaleKind.UP), False, ""),
+        (scaled(ScaleKind.DOWN, breaker_ms=25_000), False, ""),
+        (scaled(ScaleKind.DOWN, blocked="cool-down: 9 s"), False, "cool-down: 9 s"),
+        (scaled(ScaleKind.UP, blocked="paused"), True, "scaling of every modelcell is paused"),
+        (scaled(ScaleKind.DOWN, blocked="paused", paused=True), False, "scaling of this modelcell is paused"),
+        (scaled(ScaleKind.UP, paused=True), True, "scaling of every modelcell and of this one is paused"),
+        (scaled(ScaleKind.UP, breaker_ms=25_000), False, "no start is tried for another 25 s, because elm: it crashed"),
+    ],
+)
+def test_what_is_wanted_and_what_holds_it_back(state: ScaleState, *, every: bool, held: str) -> None:
+    assert state.last is not None
+    what = f"{state.last.kind} 1"
+    words = f"{what} is held back: {held}; wanted because the load is 0.95" if held else f"{what}: the load is 0.95"
+    assert scale_words(state, paused=every) == words
+
+
+def test_what_would_hold_it_back_is_said_while_nothing_is_wanted() -> None:
+    crashed = scaled(ScaleKind.HOLD, breaker_ms=25_000)
+    assert scale_words(scaled(ScaleKind.HOLD)) == "the load is 0.95"
+    assert scale_words(scaled(ScaleKind.HOLD), paused=True) == "the load is 0.95; scaling of every modelcell is paused"
+    assert scale_words(crashed).endswith("; no start is tried for another 25 s, because elm: it crashed")

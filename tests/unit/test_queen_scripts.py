@@ -199,7 +199,8 @@ def record(kind: str, **facts: Any) -> DecisionRecord:
 
 DECISIONS = [
     record("admit", task=TASK, refused=None, words=""),
-    record("admit", task={**TASK, "priority": "low"}, refused="limit", words="too many"),  # type: ignore[dict-item]
+    record("admit", task={**TASK, "priority": "low"}, refused="policy_refused", words="closed"),  # type: ignore[dict-item]
+    *(record("admit", task=TASK, refused=code, words="") for code in ("key_tokens", "key_concurrency", "quarantined")),
     record("score", task=TASK, workers=WORKERS, chosen="rustbee-3", policy="swarm"),
     record("score", task=TASK, workers=WORKERS, chosen="rustbee-1", policy="swarm"),
     record("score", task=TASK, workers=[], chosen=None, policy="swarm"),
@@ -253,6 +254,9 @@ def test_records_become_questions() -> None:
     assert [question and (question.hook, question.chosen) for question in questions] == [
         (Hook.ADMIT, "let in"),
         (Hook.ADMIT, "refused"),
+        None,
+        None,
+        None,
         (Hook.SCORE, "rustbee-3"),
         (Hook.SCORE, "rustbee-1"),
         None,

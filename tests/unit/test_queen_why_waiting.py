@@ -40,8 +40,8 @@ class NotToA:
         return [None if worker["id"] == "a" else 1.0 for worker in workers]
 
 
-def why(hive: Hive, name: str) -> WhyWaiting:
-    return why_waiting(hive.swarm, hive.task(name), hive.now_ms)
+def why(hive: Hive, name: str, *, known: bool = True) -> WhyWaiting:
+    return why_waiting(hive.swarm, hive.task(name), hive.now_ms, has_model=lambda _model: known)
 
 
 def limit(hive: Hive, **limits: int) -> None:
@@ -129,8 +129,31 @@ def test_no_rustbee_and_no_bounds() -> None:
     assert told.would_help == (
         SPAWN,
         "bounds: with 'swarmesh swarmscale set qwen --min 0 --max 1' rustbees come and go by themselves",
-        "where 'swarmesh models list' does not show it any more: 'swarmesh nectarflow cancel t'",
     )
+
+
+def test_no_rustbee_and_nothing_to_start_one_from() -> None:
+    hive = Hive()
+    hive.accept("t")
+    told = why(hive, "t", known=False)
+    assert told.words == "no rustbee of 'qwen' serves now, and the queennode's catalog has no modelcell of that name"
+    assert told.would_help == (
+        "the modelcell: 'swarmesh models add FILE --name qwen', then 'swarmesh spawn rustbee --modelcell qwen'",
+        "a server that has it: 'swarmesh spawn rustbee --type openai --url URL --modelcell qwen'",
+        "no longer wanted: 'swarmesh nectarflow cancel t'",
+    )
+
+
+def test_the_catalog_is_not_asked_about_a_model_that_is_served_or_scaled() -> None:
+    hive = Hive("a")
+    hive.submit("runs")
+    hive.submit("t")
+    scaled = Hive()
+    scaled.tell(ModelScaled(ModelName("qwen"), Bounds(0, 1)))
+    scaled.tell(ScalingPaused(paused=True))
+    scaled.accept("t")
+    for other in (hive, scaled):
+        assert why(other, "t", known=False) == why(other, "t")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +195,7 @@ def test_every_rustbee_has_failed_it() -> None:
 
 def of(bed: ScaleBed, name: str) -> WhyWaiting:
     swarm: Swarm = bed.swarm
-    return why_waiting(swarm, swarm.dispatcher.tasks[TaskId(name)], bed.now_ms)
+    return why_waiting(swarm, swarm.dispatcher.tasks[TaskId(name)], bed.now_ms, has_model=lambda _model: True)
 
 
 def test_a_start_under_way_and_one_that_was_given_up() -> None:

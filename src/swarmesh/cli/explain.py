@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated, Final, TypeVar
 
 import typer
 
@@ -14,7 +15,10 @@ from swarmesh.wire.swarmscale import PlacementExplained, ScaleDecisionView, Scal
 ATTEMPT_HEADINGS: Final = ("attempt", "at", "rustbee", "policy", "queued", "outcome")
 HISTORY_HEADINGS: Final = ("ago", "what", "target", "rule", "why")
 
+Explained = TypeVar("Explained", TaskExplained, RefusalExplained, PlacementExplained, ScaleExplained)
+
 Modelcell = Annotated[str, typer.Argument(metavar="MODELCELL", help="As 'models list' shows it.")]
+Last = Annotated[bool, typer.Option("--last", help="Where the last one was placed, by the numbers of then.")]
 
 app = typer.Typer(no_args_is_help=True, help="Why the swarm decided as it did.")
 
@@ -34,14 +38,8 @@ def task(
     """Say why a task went where it went, and what would have changed it; example: swarmesh explain task flow-1a2b."""
     with Swarmesh() as swarm:
         explained = swarm.explain_task(task_id)
-    if as_json:
-        print_json(explained)
-        return
-    _print_choice(explained)
-    _print_candidates(explained.candidates)
-    _print_attempts(explained.attempts)
     heading = "what would have changed it" if explained.chosen else "what would let it run"
-    _print_levers(heading, explained.would_change)
+    _show(explained, _print_task, heading, as_json=as_json)
 
 
 @app.command()
@@ -52,23 +50,16 @@ def refusal(
     """Say why a task was refused or given up, and what would let it in; example: swarmesh explain refusal flow-1a2b."""
     with Swarmesh() as swarm:
         explained = swarm.explain_refusal(task_id)
-    if as_json:
-        print_json(explained)
-        return
-    _print_refusal(explained)
-    _print_levers("what would have let it in", explained.would_change)
+    _show(explained, _print_refusal, "what would have let it in", as_json=as_json)
 
 
 @app.command()
-def placement(modelcell: Modelcell, as_json: AsJson = False) -> None:
+def placement(modelcell: Modelcell, last: Last = False, as_json: AsJson = False) -> None:
     """Say where the next rustbee of a modelcell would be started, and why there; nothing is started."""
     with Swarmesh() as swarm:
-        explained = swarm.explain_placement(modelcell)
-    if as_json:
-        print_json(explained)
-        return
-    _print_placement(explained)
-    _print_levers("what would change it", explained.would_change)
+        explained = swarm.explain_placement(modelcell, last=last)
+    heading = "what would change it" if explained.live else "what would have changed it"
+    _show(explained, _print_placement, heading, as_json=as_json)
 
 
 @app.command()
@@ -76,18 +67,25 @@ def scale(modelcell: Modelcell, as_json: AsJson = False) -> None:
     """Say how many rustbees a modelcell has, and why not more or fewer."""
     with Swarmesh() as swarm:
         explained = swarm.explain_scale(modelcell)
+    _show(explained, _print_scale, "what would change it", as_json=as_json)
+
+
+def _show(explained: Explained, show: Callable[[Explained], None], heading: str, *, as_json: bool) -> None:
+    """An answer, and under ``heading`` what would make it another one."""
     if as_json:
         print_json(explained)
         return
-    _print_scale(explained)
-    _print_levers("what would change it", explained.would_change)
-
-
-def _print_levers(heading: str, sentences: tuple[str, ...]) -> None:
-    if sentences:
+    show(explained)
+    if explained.would_change:
         print(f"\n{heading}")
-    for sentence in sentences:
+    for sentence in explained.would_change:
         print(f"  {harmless(sentence)}")
+
+
+def _print_task(explained: TaskExplained) -> None:
+    _print_choice(explained)
+    _print_candidates(explained.candidates)
+    _print_attempts(explained.attempts)
 
 
 def _print_refusal(explained: RefusalExplained) -> None:
@@ -130,7 +128,9 @@ def _print_placement(explained: PlacementExplained) -> None:
 
 def _print_scale(explained: ScaleExplained) -> None:
     state = explained.state
-    bounds = f"{state.bounds.min} to {state.bounds.max}" if state.bounds is not None else "not scaled by itself"
+    bounds = "not scaled by itself"
+    if state.bounds is not None:
+        bounds = f"{state.bounds.min} to {state.bounds.max}{', paused' if state.bounds.paused else ''}"
     print(f"{state.modelcell}: {counted(state.rustbees, 'rustbee')}, {state.starting} starting, target {state.target}")
     print(harmless(explained.words))
     facts = [
@@ -139,8 +139,7 @@ def _print_scale(explained: ScaleExplained) -> None:
         ("waiting", f"{counted(state.waiting, 'task')}, the first for {duration(state.wait_s)}"),
         ("latency", duration(state.latency_s)),
         ("idle for", duration(state.idle_s)),
-        ("blocked", harmless(state.blocked)),
-        ("breaker", harmless(state.breaker_reason)),
+        ("failed", harmless(state.breaker_reason) if state.breaker_reason not in explained.words else ""),
         ("under way", harmless(state.action.words) if state.action is not None else ""),
     ]
     print_facts((name, value) for name, value in facts if value)

@@ -207,9 +207,19 @@ def _note_surplus(view: ScaleView, rustbees: int) -> None:
     bounds = view.bounds
     if bounds is None or bounds.paused or rustbees <= bounds.max:
         return
-    surplus = rustbees - bounds.max
-    when = "it has nothing to do" if surplus == 1 else "they have nothing to do"
-    note(f"  {rustbees} rustbees of {harmless(view.modelcell)} run; {surplus} will be stopped when {when}")
+    adopted, leaving = _adopted(view.adopted, rustbees), min(rustbees - bounds.max, rustbees - view.adopted)
+    when = "it has nothing to do" if leaving == 1 else "they have nothing to do"
+    then = f"; {leaving} will be stopped when {when}" if leaving > 0 else ""
+    note(f"  {rustbees} rustbees of {harmless(view.modelcell)} run{adopted}{then}")
+
+
+def _adopted(adopted: int, rustbees: int) -> str:
+    """What is said of servers that count and are not ours to stop."""
+    if not adopted:
+        return ""
+    if adopted == 1:
+        return ", 1 of them an adopted server, which is never stopped"
+    return f", {adopted if adopted < rustbees else 'all'} of them adopted servers, which are never stopped"
 
 
 def _wish(wish: RustbeeWish | None) -> str:

@@ -23,6 +23,7 @@ from swarmesh.client.transport import (
     explained,
     patience,
     point_again,
+    request,
     settings,
     stream_cut,
     stream_refused,
@@ -86,12 +87,9 @@ async def _events(
 
 
 async def _events_of_connection(http: httpx.AsyncClient, cursor: StreamCursor) -> AsyncGenerator[Event, None]:
-    call = cursor.connect()
-    url, headers = str(http.base_url), call.all_headers()
+    url, call = str(http.base_url), cursor.connect()
     with explained(url):
-        async with http.stream(
-            call.method, call.path, params=call.query, headers=headers, content=call.body, timeout=STREAM_TIMEOUT
-        ) as response:
+        async with http.stream(**request(call, STREAM_TIMEOUT)) as response:
             if response.status_code != 200:
                 task_id = response.headers.get(TASK_HEADER, "")
                 body = await response.aread()
@@ -198,14 +196,7 @@ class AsyncSwarmesh:
     async def send(self, call: Call[T]) -> T:
         """Send one request and read its answer; errors as of the blocking client's ``send``."""
         with explained(str(self._http.base_url)):
-            response = await self._http.request(
-                call.method,
-                call.path,
-                params=call.query,
-                headers=call.all_headers(),
-                content=call.body,
-                timeout=patience(call, self._timeout_s),
-            )
+            response = await self._http.request(**request(call, patience(call, self._timeout_s)))
         return call.result(response.status_code, response.content, response.headers.get(TASK_HEADER, ""))
 
     def open(self, call: StreamCall) -> AsyncTokenStream:
@@ -214,16 +205,9 @@ class AsyncSwarmesh:
 
     async def watch(self, steps: StepsCall[T]) -> T:
         """Send one request, hand on its steps, and return its result; errors as of `send`."""
-        url, call, reader = str(self._http.base_url), steps.call, StepsReader(steps)
+        url, reader = str(self._http.base_url), StepsReader(steps)
         with explained(url):
-            async with self._http.stream(
-                call.method,
-                call.path,
-                params=call.query,
-                headers=call.all_headers(),
-                content=call.body,
-                timeout=STREAM_TIMEOUT,
-            ) as response:
+            async with self._http.stream(**request(steps.call, STREAM_TIMEOUT)) as response:
                 if response.status_code != 200:
                     raise remote_error(response.status_code, await response.aread())
                 async for data in response.aiter_raw():

@@ -23,6 +23,7 @@ from swarmesh.client.transport import (
     explained,
     patience,
     point_again,
+    request,
     settings,
     stream_cut,
     stream_refused,
@@ -80,14 +81,8 @@ def _events(http: httpx.Client, find: Callable[[], Endpoint], cursor: StreamCurs
 
 
 def _events_of_connection(http: httpx.Client, cursor: StreamCursor) -> Generator[Event, None, None]:
-    call = cursor.connect()
-    url, headers = str(http.base_url), call.all_headers()
-    with (
-        explained(url),
-        http.stream(
-            call.method, call.path, params=call.query, headers=headers, content=call.body, timeout=STREAM_TIMEOUT
-        ) as response,
-    ):
+    url, call = str(http.base_url), cursor.connect()
+    with explained(url), http.stream(**request(call, STREAM_TIMEOUT)) as response:
         if response.status_code != 200:
             task_id = response.headers.get(TASK_HEADER, "")
             body = response.read()
@@ -205,14 +200,7 @@ class Swarmesh:
             QueenUnreachableError: She did not answer.
         """
         with explained(str(self._http.base_url)):
-            response = self._http.request(
-                call.method,
-                call.path,
-                params=call.query,
-                headers=call.all_headers(),
-                content=call.body,
-                timeout=patience(call, self._timeout_s),
-            )
+            response = self._http.request(**request(call, patience(call, self._timeout_s)))
         return call.result(response.status_code, response.content, response.headers.get(TASK_HEADER, ""))
 
     def open(self, call: StreamCall) -> TokenStream:
@@ -221,18 +209,8 @@ class Swarmesh:
 
     def watch(self, steps: StepsCall[T]) -> T:
         """Send one request, hand on its steps, and return its result; errors as of `send`."""
-        url, call, reader = str(self._http.base_url), steps.call, StepsReader(steps)
-        with (
-            explained(url),
-            self._http.stream(
-                call.method,
-                call.path,
-                params=call.query,
-                headers=call.all_headers(),
-                content=call.body,
-                timeout=STREAM_TIMEOUT,
-            ) as response,
-        ):
+        url, reader = str(self._http.base_url), StepsReader(steps)
+        with explained(url), self._http.stream(**request(steps.call, STREAM_TIMEOUT)) as response:
             if response.status_code != 200:
                 raise remote_error(response.status_code, response.read())
             for data in response.iter_raw():

@@ -49,9 +49,10 @@ def explain_refusal(task_id: str) -> Call[RefusalExplained]:
     return Call("GET", f"{BASE}/explain/refusal/{quote(task_id, safe='')}", reader(RefusalExplained))
 
 
-def explain_placement(modelcell: str) -> Call[PlacementExplained]:
-    """Where the next rustbee of a modelcell would be started, and why there."""
-    return Call("GET", f"{BASE}/explain/placement/{quote(modelcell, safe='')}", reader(PlacementExplained))
+def explain_placement(modelcell: str, *, last: bool = False) -> Call[PlacementExplained]:
+    """Where the next rustbee of a modelcell would be started, or the ``last`` one was placed, and why there."""
+    path, query = f"{BASE}/explain/placement/{quote(modelcell, safe='')}", {"now": "false"} if last else {}
+    return Call("GET", path, reader(PlacementExplained), query=query)
 
 
 def explain_scale(modelcell: str) -> Call[ScaleExplained]:

@@ -40,6 +40,18 @@ def settings(endpoint: Endpoint, timeout_s: float) -> dict[str, Any]:
     }
 
 
+def request(call: Call[Any], timeout: httpx.Timeout) -> dict[str, Any]:
+    """Arguments of ``request`` and ``stream`` of either client."""
+    return {
+        "method": call.method,
+        "url": call.path,
+        "params": call.query,
+        "headers": call.all_headers(),
+        "content": call.body,
+        "timeout": timeout,
+    }
+
+
 def patience(call: Call[Any], timeout_s: float) -> httpx.Timeout:
     """How long to wait for the answer to one request."""
     return httpx.Timeout(max(timeout_s, SLOW_TIMEOUT_S) if call.slow else timeout_s, connect=CONNECT_TIMEOUT_S)

@@ -29,7 +29,7 @@ from swarmesh.core.scale_moves import Moves
 from swarmesh.core.scale_rule import IDLE_KEPT_MS, Signals, Wish, reason, wish
 from swarmesh.core.scale_sites import Sites
 from swarmesh.core.scale_view import ActionView, ScaleDecision, ScaleKind, ScaleState
-from swarmesh.core.scale_words import action_view, would_change
+from swarmesh.core.scale_words import action_view, goes_on, would_change
 from swarmesh.core.script import Hook
 from swarmesh.core.script_facts import model_facts, stats_facts
 from swarmesh.core.script_guard import Scripted
@@ -178,7 +178,8 @@ class Scaler:
         if state.bounds is not None and self._books.is_paused(state):
             return NoRustbeesAvailableError(
                 f"no rustbee serves {model!r}, and scaling is paused",
-                hint=f"'swarmesh swarmscale resume' goes on; 'swarmesh spawn rustbee --modelcell {model}' starts one.",
+                hint=f"{goes_on(model, every=self._books.paused, own=state.bounds.paused)}; "
+                f"'swarmesh spawn rustbee --modelcell {model}' starts one.",
             )
         if state.unwanted:
             return NoRustbeesAvailableError(f"no rustbee serves {model!r}, and the policy script wants none now")
@@ -228,7 +229,7 @@ class Scaler:
             down_in_ms=state.down_in_ms(now_ms),
             placement=state.placement,
             history=tuple(state.history),
-            would_change=would_change(state, found, signals),
+            would_change=would_change(state, found, signals, paused=self._books.paused, script=self._script_for(model)),
         )
 
     # inside
@@ -306,6 +307,11 @@ class Scaler:
             return found
         target = min(bounds.max_workers, max(bounds.min_workers, count))
         return found if target == found.target else Wish(target, "script")
+
+    def _script_for(self, model: ModelName) -> str:
+        """The script that says how many; empty where it has no opinion, or there is none."""
+        says = self._scripted.has(Hook.SCALE) and self._scripted.turns.last(model) is not None
+        return self._scripted.name if says else ""
 
     def _held_back(self, state: Scaled, found: Wish, signals: Signals, now_ms: int) -> str:
         if found.target == signals.present:

@@ -111,14 +111,22 @@ class DurableTasks(Protocol):
     ) -> TaskRecord:
         """Keep a task; the same idempotency key gets the same task."""
 
-    async def view(self, task_id: TaskId) -> FlowView:
-        """A task's state."""
+    async def view(self, task_id: TaskId, key_id: KeyId | None) -> FlowView:
+        """A task's state; with ``key_id`` one of another key counts as not known."""
 
     async def follow(
-        self, task_id: TaskId, exchange: Exchange, *, after_seq: int, dialect: OpenAiDialect, headers: Headers
+        self,
+        task_id: TaskId,
+        exchange: Exchange,
+        *,
+        key_id: KeyId | None,
+        after_seq: int,
+        dialect: OpenAiDialect,
+        headers: Headers,
     ) -> None:
         """Answer with the task's events after ``after_seq``, ``headers`` added to the stream's head.
 
+        With ``key_id`` a task of another key counts as not known.
         The dialect's opening comes before them only where ``after_seq`` is 0.
         """
 
@@ -135,9 +143,9 @@ class BackgroundChats:
         """Whether somebody comes back to a chat with this request."""
         return method == "GET" and path.startswith(ATTACH_PREFIX)
 
-    def take(self, exchange: Exchange) -> None:
+    def take(self, exchange: Exchange, identity: Identity) -> None:
         """Answer who comes back, with the rest; the path ends with the job id, or with the id of its chunks."""
-        self._answers.run(exchange, self._attach(exchange))
+        self._answers.run(exchange, self._attach(exchange, identity))
 
     def submit(self, exchange: Exchange, identity: Identity, request: ChatRequest) -> None:
         """Answer a chat with ``background``: with its chunks as they come, or without ``stream`` with its job id."""
@@ -145,11 +153,11 @@ class BackgroundChats:
         answering = self._submit(exchange, identity, request, task_id)
         self._answers.run(exchange, answering, submitted=task_id, key_id=identity.key_id)
 
-    async def _attach(self, exchange: Exchange) -> None:
+    async def _attach(self, exchange: Exchange, identity: Identity) -> None:
         request = exchange.request
         job_id = request.path.removeprefix(ATTACH_PREFIX).decode("latin-1").removeprefix(ID_PREFIX)
         tells_usage = asked(request, "include_usage") == "true"
-        await self._follow(TaskId(job_id), exchange, after_seq=after_seq(request), tells_usage=tells_usage)
+        await self._follow(TaskId(job_id), exchange, identity, after_seq=after_seq(request), tells_usage=tells_usage)
 
     async def _submit(self, exchange: Exchange, identity: Identity, request: ChatRequest, task_id: TaskId) -> None:
         submission, body = submission_of(request)
@@ -166,17 +174,21 @@ class BackgroundChats:
             idempotency_key=idempotency_key(exchange.request),
         )
         if submission.stream:
-            await self._follow(record.task_id, exchange, after_seq=0, tells_usage=request.wants_usage())
+            await self._follow(record.task_id, exchange, identity, after_seq=0, tells_usage=request.wants_usage())
             return
         headers = [(b"content-type", b"application/json"), *_job_headers(record.task_id)]
         exchange.respond(202, msgspec.json.encode(Accepted(record.task_id, record.status)), headers)
 
-    async def _follow(self, task_id: TaskId, exchange: Exchange, *, after_seq: int, tells_usage: bool) -> None:
-        view = await self._tasks.view(task_id)
+    async def _follow(
+        self, task_id: TaskId, exchange: Exchange, identity: Identity, *, after_seq: int, tells_usage: bool
+    ) -> None:
+        view = await self._tasks.view(task_id, identity.sees)
         chunks = ChatChunks(task_id, created=int(view.created_at), model=view.modelcell)
         dialect = OpenAiDialect(chunks, tells_usage=tells_usage)
         headers = _job_headers(task_id)
-        await self._tasks.follow(task_id, exchange, after_seq=after_seq, dialect=dialect, headers=headers)
+        await self._tasks.follow(
+            task_id, exchange, key_id=identity.sees, after_seq=after_seq, dialect=dialect, headers=headers
+        )
 
 
 def submission_of(request: ChatRequest) -> tuple[Submission, bytes]:

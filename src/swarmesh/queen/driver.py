@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, assert_never
 
 import structlog
@@ -26,7 +27,7 @@ from swarmesh.core.commands import (
 )
 from swarmesh.core.errors import InternalError, SwarmeshError
 from swarmesh.core.events import Event, StreamBroke, StreamEnded, TaskSubmitted
-from swarmesh.core.ids import Blame, TaskId
+from swarmesh.core.ids import Blame, ModelName, TaskId
 from swarmesh.core.swarm import Swarm
 from swarmesh.queen.decision_book import NOBODY, DecisionBook
 from swarmesh.queen.links import Links, WorkerLink
@@ -96,6 +97,7 @@ class Driver:
     Attributes:
         book: What was decided about tasks, and what became of it.
         refused: Tasks that nobody works on any more, and why.
+        has_model: Whether there is anything to start a worker of a model from.
     """
 
     def __init__(self, swarm: Swarm, links: Links) -> None:
@@ -104,6 +106,7 @@ class Driver:
         self.book = DecisionBook()
         self.refused = RefusalBook()
         self.effects: Effects | None = None
+        self.has_model: Callable[[ModelName], bool] = lambda _model: True
         self._runners: dict[TaskId, Runner] = {}
         self._events: deque[Event] = deque()
         self._draining = False
@@ -132,18 +135,18 @@ class Driver:
                 if isinstance(event, StreamBroke):
                     self.book.broke(event)
                 for command in self.swarm.handle(event, now_ms()):
-                    self._do(command)
+                    try:
+                        self._execute(command)
+                    except Exception:  # An edge: what one task does wrong must not take the others' commands along
+                        log.exception("command_failed", command=type(command).__name__)
+                        self._not_done(command)
         finally:
             self._draining = False
 
-    def _do(self, command: Command) -> None:
-        try:
-            self._execute(command)
-        except Exception:  # An edge between tasks: what one of them does wrong must not take the others' commands along
-            log.exception("command_failed", command=type(command).__name__)
-            if isinstance(command, StartStream):
-                words = "the queennode could not start this task"
-                self.post(StreamBroke(command.task_id, command.attempt, Blame.TASK, InternalError.code, words))
+    def _not_done(self, command: Command) -> None:
+        if isinstance(command, StartStream):
+            words = "the queennode could not start this task"
+            self.post(StreamBroke(command.task_id, command.attempt, Blame.TASK, InternalError.code, words))
 
     def _execute(self, command: Command) -> None:
         match command:

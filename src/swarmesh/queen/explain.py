@@ -44,7 +44,7 @@ class Explainer:
         views = [_attempt_view(attempt) for attempt in attempts]
         if task is not None and task.status is not TaskStatus.RUNNING:
             decision = self._driver.swarm.router.choose(task, now_ms())
-            why = why_waiting(self._driver.swarm, task, now_ms(), decision)
+            why = why_waiting(self._driver.swarm, task, now_ms(), decision, has_model=self._driver.has_model)
             views.append(_waiting_view(task, decision, why.words))
             return _explained(task_id, task.model, why.would_help, views, "")
         if not attempts:

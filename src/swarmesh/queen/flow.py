@@ -9,11 +9,12 @@ from typing import Protocol
 import msgspec
 
 from swarmesh.core.errors import SwarmeshError
-from swarmesh.core.ids import TaskId
+from swarmesh.core.ids import KeyId, TaskId
 from swarmesh.core.routing import Decision
 from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
+from swarmesh.queen.decision_book import NOBODY
 from swarmesh.store.records import TaskRecord, TokenRow
 from swarmesh.wire.errors import ErrorBody, error_body
 from swarmesh.wire.flow import DoneData, ErrorData, FlowView, ProgressData, TokenData, TokensView, Usage
@@ -47,6 +48,11 @@ def final_event(record: TaskRecord) -> bytes:
         return render(SseEvent(msgspec.json.encode(done), "done"))
     body = error_of(record) or ErrorBody("cancelled", "the task was cancelled")
     return render(SseEvent(msgspec.json.encode(ErrorData(body)), "error"))
+
+
+def is_shown_to(key_id: KeyId | None, record: TaskRecord) -> bool:
+    """Whether a key may know of a task; None for one that may know of all. What is nobody's is everybody's."""
+    return key_id is None or record.key_id in (key_id, NOBODY)
 
 
 def shown_tokens(flow: Flow) -> int:

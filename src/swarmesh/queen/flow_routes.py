@@ -37,7 +37,7 @@ class FlowRoutes:
             answering = self._submit(exchange, identity, task_id)
             self._answers.run(exchange, answering, submitted=task_id, key_id=identity.key_id)
         else:
-            self._answers.run(exchange, self._tokens(exchange))
+            self._answers.run(exchange, self._tokens(exchange, identity))
 
     async def _submit(self, exchange: Exchange, identity: Identity, task_id: TaskId) -> None:
         body = exchange.request.body
@@ -57,14 +57,14 @@ class FlowRoutes:
         accepted = msgspec.json.encode(Accepted(record.task_id, record.status))
         if submission.stream:
             first = render(SseEvent(accepted, "accepted"))
-            await self._flows.follow(record.task_id, exchange, after_seq=0, first=first)
+            await self._flows.follow(record.task_id, exchange, key_id=identity.sees, after_seq=0, first=first)
         else:
             exchange.respond_json(202, accepted)
 
-    async def _tokens(self, exchange: Exchange) -> None:
+    async def _tokens(self, exchange: Exchange, identity: Identity) -> None:
         request = exchange.request
         task_id = TaskId(request.path.removeprefix(TOKENS_PREFIX).decode("latin-1"))
         if b"text/event-stream" not in (request.header(b"accept") or b""):
-            exchange.respond_json(200, msgspec.json.encode(await self._flows.tokens(task_id)))
+            exchange.respond_json(200, msgspec.json.encode(await self._flows.tokens(task_id, identity.sees)))
             return
-        await self._flows.follow(task_id, exchange, after_seq=after_seq(request))
+        await self._flows.follow(task_id, exchange, key_id=identity.sees, after_seq=after_seq(request))

@@ -20,7 +20,7 @@ from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.driver import Driver, now_ms
-from swarmesh.queen.flow import FLOW_DIALECT, Dialect, Flow, failed, flow_view, shown_tokens, tokens_view
+from swarmesh.queen.flow import FLOW_DIALECT, Dialect, Flow, failed, flow_view, is_shown_to, shown_tokens, tokens_view
 from swarmesh.queen.flow_run import FlowRun
 from swarmesh.queen.flow_saver import RETRY_S, FlowSaver
 from swarmesh.queen.refusal_book import RefusalBook
@@ -40,7 +40,10 @@ _decoder = msgspec.json.Decoder(Submission)
 
 
 class Flows:
-    """Every nectarflow: the living ones in memory, all of them in the hivecomb."""
+    """Every nectarflow: the living ones in memory, all of them in the hivecomb.
+
+    Where a ``key_id`` is asked for, a task of another key counts as not known; None stands for all keys.
+    """
 
     def __init__(self, driver: Driver, store: Store, vigil: Vigil, *, epoch: int = 0) -> None:
         self._driver = driver
@@ -141,6 +144,7 @@ class Flows:
         task_id: TaskId,
         exchange: Exchange,
         *,
+        key_id: KeyId | None,
         after_seq: int,
         first: bytes = b"",
         dialect: Dialect = FLOW_DIALECT,
@@ -151,62 +155,54 @@ class Flows:
         Raises:
             NotFoundError: There is no such task.
         """
-        flow = self._flows.get(task_id)
+        flow = self._living(task_id, key_id)
         if flow is not None:
             if (progress := start_progress(self._driver, task_id)) is not None:
                 first += dialect.progress(progress)
             flow.follow(exchange, after_seq=after_seq, first=first, dialect=dialect, headers=headers)
             return
-        record, rows = await self._stored(task_id, after_seq)
+        record, rows = await self._stored(task_id, key_id, after_seq)
         stream = EventStream(exchange, headers)
         opening = dialect.opening(record) if not after_seq else b""
         stream.send(first + opening + b"".join(map(dialect.token, rows)) + dialect.closing(record))
         stream.end()
 
-    async def record(self, task_id: TaskId) -> TaskRecord:
-        """A task as it stands.
-
-        Raises:
-            NotFoundError: There is no such task.
-        """
-        flow = self._flows.get(task_id)
-        return flow.record if flow is not None else await self._record(task_id)
-
-    async def view(self, task_id: TaskId) -> FlowView:
+    async def view(self, task_id: TaskId, key_id: KeyId | None) -> FlowView:
         """A task's state.
 
         Raises:
             NotFoundError: There is no such task.
         """
-        record = await self.record(task_id)
+        flow = self._living(task_id, key_id)
+        record = flow.record if flow is not None else await self._record(task_id, key_id)
         return flow_view(record, self._driver.book.latest(task_id), waiting_words(self._driver, task_id))
 
-    async def tokens(self, task_id: TaskId) -> TokensView:
+    async def tokens(self, task_id: TaskId, key_id: KeyId | None) -> TokensView:
         """What a task produced so far.
 
         Raises:
             NotFoundError: There is no such task.
         """
-        flow = self._flows.get(task_id)
+        flow = self._living(task_id, key_id)
         if flow is not None:
             return tokens_view(flow.record, flow.rows)
-        return tokens_view(*await self._stored(task_id, 0))
+        return tokens_view(*await self._stored(task_id, key_id, 0))
 
     async def recent(self, statuses: list[str], limit: int, key_id: KeyId | None) -> list[FlowView]:
         """The newest tasks, of all keys or of one."""
         records = await self._store.tasks(statuses=statuses, limit=limit, key_id=key_id)
         return [flow_view(record, self._driver.book.latest(record.task_id)) for record in records]
 
-    async def cancel(self, task_id: TaskId) -> FlowView:
+    async def cancel(self, task_id: TaskId, key_id: KeyId | None) -> FlowView:
         """End a task; one that is over stays as it is.
 
         Raises:
             NotFoundError: There is no such task.
         """
-        if task_id in self._flows:
-            self._driver.post(TaskCancelled(task_id, shown_tokens(self._flows[task_id])))
+        if (flow := self._living(task_id, key_id)) is not None:
+            self._driver.post(TaskCancelled(task_id, shown_tokens(flow)))
             await self.settle()
-        return await self.view(task_id)
+        return await self.view(task_id, key_id)
 
     async def forget_old(self, keep_days: int) -> None:
         """Let go of tasks that ended more than ``keep_days`` ago."""
@@ -316,14 +312,18 @@ class Flows:
         over = failed(record, error, at_ms=_unix_ms())
         await self._store.update_task(record.task_id, _final_patch(over))
 
-    async def _record(self, task_id: TaskId) -> TaskRecord:
+    def _living(self, task_id: TaskId, key_id: KeyId | None) -> Flow | None:
+        flow = self._flows.get(task_id)
+        return flow if flow is not None and is_shown_to(key_id, flow.record) else None
+
+    async def _record(self, task_id: TaskId, key_id: KeyId | None) -> TaskRecord:
         record = await self._store.task(task_id)
-        if record is None:
+        if record is None or not is_shown_to(key_id, record):
             raise NotFoundError(f"no nectarflow is called {task_id!r}", hint="'swarmesh nectarflow list' shows them.")
         return record
 
-    async def _stored(self, task_id: TaskId, after_seq: int) -> tuple[TaskRecord, list[TokenRow]]:
-        return await self._record(task_id), await self._rows(task_id, after_seq)
+    async def _stored(self, task_id: TaskId, key_id: KeyId | None, after_seq: int) -> tuple[TaskRecord, list[TokenRow]]:
+        return await self._record(task_id, key_id), await self._rows(task_id, after_seq)
 
     async def _rows(self, task_id: TaskId, after_seq: int) -> list[TokenRow]:
         rows: list[TokenRow] = []

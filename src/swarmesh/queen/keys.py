@@ -40,6 +40,15 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     worker_id: str = ""
     host: str = ""
 
+    @property
+    def sees(self) -> KeyId | None:
+        """Of which key the one who is asking may see tasks; None for all.
+
+        What an engine says of a task quotes it, and the names of relayed tasks follow one another, so that an id
+        alone opens nothing.
+        """
+        return None if self.role is Role.ADMIN else self.key_id
+
     def must_be(self, *roles: Role) -> None:
         """Let only these roles go on.
 

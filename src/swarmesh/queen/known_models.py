@@ -34,6 +34,10 @@ class KnownModels:
         served = bool(self._fleet.of_model(model))
         return model, bool(model) and (served or model in self._scaled or model in self._catalog_names())
 
+    def has(self, model: ModelName) -> bool:
+        """Whether somebody serves it, or it is known though nobody does."""
+        return self.resolve(model)[1]
+
     def scaled(self, models: Iterable[ModelName], *, all_of_them: bool) -> None:
         """Workers are started when somebody asks for these, or for whatever the catalog has."""
         self._scaled, self._all_scaled = frozenset(models), all_of_them

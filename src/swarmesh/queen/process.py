@@ -101,6 +101,7 @@ class Queen:
         self._driver = Driver(self._swarm, Links())
         self._keys = KeyKeeper(self._driver, store, keys)
         self._models = KnownModels(self._swarm.fleet, home.root)
+        self._driver.has_model = self._models.has
         self._policies = Policies(self._swarm, self._models, settings.routing)
         self._vigil = Vigil()
         self._control = ControlLinks(self._driver, self._vigil)

@@ -9,7 +9,7 @@ import msgspec
 
 from swarmesh.core.placement import HYSTERESIS, WEIGHTS, ChosenBy, HostCandidate, HostVerdict, Placement
 from swarmesh.core.scale_bounds import Bounds
-from swarmesh.core.scale_view import ActionView, ScaleDecision, ScaleState
+from swarmesh.core.scale_view import ActionView, ScaleDecision, ScaleKind, ScaleState
 from swarmesh.wire.swarmscale import (
     BoundsView,
     PlacementExplained,
@@ -26,14 +26,17 @@ def bounds_view(bounds: Bounds, *, own: bool, wish: RustbeeWish | None) -> Bound
     return BoundsView(min=bounds.min_workers, max=bounds.max_workers, own=own, paused=bounds.paused, rustbee=wish)
 
 
-def scale_view(state: ScaleState, now_ms: int, *, own: bool, wish: RustbeeWish | None = None) -> ScaleView:
-    """One modelcell."""
+def scale_view(
+    state: ScaleState, now_ms: int, *, own: bool, wish: RustbeeWish | None = None, adopted: int = 0
+) -> ScaleView:
+    """One modelcell; ``adopted`` of its workers are servers without an agent."""
     stats, bounds = state.stats, state.bounds
     return ScaleView(
         modelcell=state.model,
         bounds=bounds_view(bounds, own=own, wish=wish) if bounds is not None else None,
         target=state.target,
         rustbees=stats.serving,
+        adopted=adopted,
         starting=stats.starting,
         slots=stats.slots,
         slots_busy=stats.busy,
@@ -65,17 +68,37 @@ def decision_view(decision: ScaleDecision, now_ms: int) -> ScaleDecisionView:
     )
 
 
-def scale_words(state: ScaleState) -> str:
-    """In a sentence: what is done, else what keeps it from being done, else what was done last."""
+def scale_words(state: ScaleState, *, paused: bool = False) -> str:
+    """In a sentence: what is done, else what is wanted and what keeps it from being done, else why nothing is.
+
+    ``paused``: nothing is started or stopped by itself, of no modelcell.
+    """
     if state.action is not None:
         return state.action.words
-    if state.blocked:
-        return state.blocked
     if state.bounds is None:
         return f"{state.model} has no bounds: nothing is started or stopped by itself"
-    if state.last is not None:
-        return state.last.reason
-    return f"{state.model} has {state.stats.serving} rustbees and wants {state.target}: nothing to do"
+    wanted = state.last
+    if wanted is None or wanted.kind is ScaleKind.HOLD:
+        steady = f"{state.model} has {state.stats.serving} rustbees and wants {state.target}: nothing to do"
+        said = (wanted.reason if wanted is not None else steady, _pause(state, paused=paused) or _breaker(state))
+        return "; ".join(filter(None, said))
+    held = _pause(state, paused=paused) or (wanted.kind is ScaleKind.UP and _breaker(state)) or state.blocked
+    what = f"{wanted.kind} {wanted.count}"
+    return f"{what} is held back: {held}; wanted because {wanted.reason}" if held else f"{what}: {wanted.reason}"
+
+
+def _pause(state: ScaleState, *, paused: bool) -> str:
+    own = state.bounds is not None and state.bounds.paused
+    if not (own or paused):
+        return ""
+    whose = "of every modelcell" if not own else "of every modelcell and of this one" if paused else "of this modelcell"
+    return f"scaling {whose} is paused"
+
+
+def _breaker(state: ScaleState) -> str:
+    if not state.breaker_ms:
+        return ""
+    return f"no start is tried for another {state.breaker_ms / 1000:.0f} s, because {state.breaker_reason}"
 
 
 def placement_view(
@@ -96,7 +119,7 @@ def placement_view(
         live=live,
         choice=placement.choice,
         by=placement.by.value,
-        words=_placement_words(model, placement, hosts),
+        words=_placement_words(model, placement, hosts, live=live),
         weights=dict(WEIGHTS),
         hosts=tuple(hosts),
         would_change=tuple(_would_change(placement, verdicts, hosts)),
@@ -124,13 +147,15 @@ def _site_view(verdict: HostVerdict, candidate: HostCandidate | None) -> SiteVie
     )
 
 
-def _placement_words(model: str, placement: Placement, hosts: list[SiteView]) -> str:
+def _placement_words(model: str, placement: Placement, hosts: list[SiteView], *, live: bool) -> str:
     if placement.choice is None:
+        nobody = f"no host takes a rustbee of {model!r} now" if live else f"no host took a rustbee of {model!r}"
         said = "; ".join(f"{site.host or 'everywhere'}: {site.veto}" for site in hosts) or "no host is connected"
-        return f"no host takes a rustbee of {model!r} now: {said}"
+        return f"{nobody}: {said}"
     others = [site for site in hosts if not site.veto and site.host != placement.choice]
     if not others:
-        return f"{placement.choice} is the only host that takes a rustbee of {model!r} now"
+        only = f"takes a rustbee of {model!r} now" if live else f"could take a rustbee of {model!r} then"
+        return f"{placement.choice} {'is' if live else 'was'} the only host that {only}"
     best = next(site for site in hosts if site.host == placement.choice)
     scores, next_one = f"{best.host} with {best.score:.3f}", f"{others[0].host} with {others[0].score:.3f}"
     match placement.by:

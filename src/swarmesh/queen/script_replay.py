@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from swarmesh.core.errors import PolicyRefusedError
 from swarmesh.core.script import Hook
 from swarmesh.policy.replay import ADMITTED, REFUSED, WAITS, Recorded, Replay, ReplayReport
 from swarmesh.store.records import DecisionRecord
@@ -61,7 +62,7 @@ def recorded(record: DecisionRecord) -> Recorded | None:
     told, hook, at_s = _read(record.facts), Hook(record.kind), record.at_ms / 1_000
     chosen = str(told.chosen) if told.chosen is not None else WAITS
     match hook:
-        case Hook.ADMIT:
+        case Hook.ADMIT if told.refused in (None, PolicyRefusedError.code):  # Limits come before any script is asked.
             outcome = ADMITTED if told.refused is None else REFUSED
             return Recorded(hook, at_s, _id(told.task), (told.task,), outcome)
         case Hook.SCORE if told.workers:

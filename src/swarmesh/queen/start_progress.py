@@ -15,7 +15,7 @@ def start_progress(driver: Driver, task_id: TaskId) -> ProgressData | None:
     task = swarm.dispatcher.tasks.get(task_id)
     if task is None or task.status is TaskStatus.RUNNING:
         return None
-    why = why_waiting(swarm, task, now_ms())
+    why = why_waiting(swarm, task, now_ms(), has_model=driver.has_model)
     return ProgressData(
         job_id=task_id,
         status=task.status.value,

@@ -112,7 +112,7 @@ class Swarmscale:
         placement = state.placement
         return ScaleExplained(
             state=self._shown(state, now),
-            words=scale_words(state),
+            words=scale_words(state, paused=self.paused),
             history=tuple(decision_view(decision, now) for decision in state.history),
             placement=placement_view(model, placement, live=False) if placement is not None else None,
             load_times=tuple(LoadTimeView(host, ms / 1000) for host, ms in self._load_times.get(model, {}).items()),
@@ -276,7 +276,9 @@ class Swarmscale:
 
     def _shown(self, state: ScaleState, now: int) -> ScaleView:
         is_own = state.model in self._own()  # The core knows a pause of one model as bounds of its own.
-        return scale_view(state, now, own=is_own, wish=self._wish(state.model))
+        workers = self._driver.swarm.fleet.of_model(state.model).values()
+        adopted = sum(worker.direct and worker.may_serve for worker in workers)
+        return scale_view(state, now, own=is_own, wish=self._wish(state.model), adopted=adopted)
 
     def _named(self, name: str) -> ModelName:
         model, known = self._models.resolve(name)

@@ -7,12 +7,14 @@ the task, and a long queue is not counted to its end.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
 import msgspec
 
 from swarmesh.core.candidates import BUSY
+from swarmesh.core.ids import ModelName
 from swarmesh.core.limits import MINUTE_MS, KeyBook, expected_tokens
 from swarmesh.core.routing import POLICY_VETO, Decision
 from swarmesh.core.scale_action import Phase
@@ -47,8 +49,18 @@ class WhyWaiting(msgspec.Struct, frozen=True, kw_only=True):
     expected_ms: int | None = None
 
 
-def why_waiting(swarm: Swarm, task: Task, at_ms: int, decision: Decision | None = None) -> WhyWaiting:
-    """Why a task that waits does so; ``decision`` is what the router says of it now, where that is known already."""
+def why_waiting(
+    swarm: Swarm, task: Task, at_ms: int, decision: Decision | None = None, *, has_model: Callable[[ModelName], bool]
+) -> WhyWaiting:
+    """Why a task that waits does so.
+
+    Args:
+        swarm: Whose task it is.
+        task: One that waits.
+        at_ms: Now.
+        decision: What the router says of it now, where that is known already.
+        has_model: Whether there is anything to start a worker of a model from; asked only where nobody serves it.
+    """
     limits = swarm.dispatcher.limits
     if limits.holds(task):
         return _because(task, at_ms, *_held(limits.of(task.key_id), task, at_ms))
@@ -67,7 +79,7 @@ def why_waiting(swarm: Swarm, task: Task, at_ms: int, decision: Decision | None 
         )
     away = {reason: count for reason, count in vetoes.items() if reason not in _OF_TASK}
     if sum(away.values()) >= now.considered:
-        return _because(task, at_ms, *_nobody(swarm, task, away, at_ms))
+        return _because(task, at_ms, *_nobody(swarm, task, away, at_ms, has_model))
     return _because(task, at_ms, *_in_the_queue(swarm, task, now, vetoes))
 
 
@@ -102,7 +114,9 @@ def _kept(swarm: Swarm, task: Task, vetoes: dict[str, int], considered: int) -> 
     )
 
 
-def _nobody(swarm: Swarm, task: Task, away: dict[str, int], at_ms: int) -> tuple[str, ...]:
+def _nobody(
+    swarm: Swarm, task: Task, away: dict[str, int], at_ms: int, has_model: Callable[[ModelName], bool]
+) -> tuple[str, ...]:
     """No rustbee serves the modelcell, and none is being started by the scaler."""
     model = task.model
     there = ", ".join(f"{count} {reason}" for reason, count in away.items())
@@ -116,12 +130,7 @@ def _nobody(swarm: Swarm, task: Task, away: dict[str, int], at_ms: int) -> tuple
         )
     state = _state(swarm, task, at_ms)
     if state is None or state.bounds is None:
-        return (
-            f"{nobody}, and none is started by itself",
-            spawn,
-            f"bounds: with 'swarmesh swarmscale set {model} --min 0 --max 1' rustbees come and go by themselves",
-            f"where 'swarmesh models list' does not show it any more: 'swarmesh nectarflow cancel {task.task_id}'",
-        )
+        return _unscaled(task, nobody, spawn) if has_model(model) else _unknown(task, nobody)
     if state.breaker_ms:
         left_s = max(1, round(state.breaker_ms / 1_000))
         return (
@@ -135,6 +144,26 @@ def _nobody(swarm: Swarm, task: Task, away: dict[str, int], at_ms: int) -> tuple
     if not state.target and swarm.scripted.name:
         return f"{nobody}, and policy script {swarm.scripted.name!r} wants none now", spawn
     return f"{nobody}: {state.blocked or 'one is started soon'}", spawn
+
+
+def _unscaled(task: Task, nobody: str, spawn: str) -> tuple[str, ...]:
+    bounds = f"'swarmesh swarmscale set {task.model} --min 0 --max 1'"
+    return (
+        f"{nobody}, and none is started by itself",
+        spawn,
+        f"bounds: with {bounds} rustbees come and go by themselves",
+    )
+
+
+def _unknown(task: Task, nobody: str) -> tuple[str, ...]:
+    """Known it was when it came, else it would not have been taken in."""
+    model, spawn = task.model, "swarmesh spawn rustbee"
+    return (
+        f"{nobody}, and the queennode's catalog has no modelcell of that name",
+        f"the modelcell: 'swarmesh models add FILE --name {model}', then '{spawn} --modelcell {model}'",
+        f"a server that has it: '{spawn} --type openai --url URL --modelcell {model}'",
+        f"no longer wanted: 'swarmesh nectarflow cancel {task.task_id}'",
+    )
 
 
 def _in_the_queue(swarm: Swarm, task: Task, now: Decision, vetoes: dict[str, int]) -> tuple[str, ...]:

@@ -234,7 +234,8 @@ class VirtualQueen:
 
     def _inserted(self, client: Client) -> None:
         client.accepted = True
-        self._hand_in(client, client.request.task)
+        # Whether it may come in was asked before it was kept.
+        self._hand_in(client, msgspec.structs.replace(client.request.task, checked=True))
 
     def _hand_in(self, client: Client, task: TaskSubmitted) -> None:
         runner = self._runner(client.request)

@@ -131,6 +131,7 @@ class ScaleView(msgspec.Struct, frozen=True, kw_only=True):
         bounds: Null for one that is not scaled by itself.
         target: How many rustbees it ought to have now.
         rustbees: Those that may take tasks now.
+        adopted: Of these, adopted servers: they count, and are never stopped by itself.
         starting: Those that are being started.
         slots_busy: Of ``slots``, in use.
         load: Mean share of slots in use over the last seconds, 0.0 to 1.0.
@@ -159,6 +160,7 @@ class ScaleView(msgspec.Struct, frozen=True, kw_only=True):
     wait_s: float
     latency_s: float
     idle_s: float
+    adopted: int = 0
     blocked: str = ""
     breaker_s: float = 0.0
     breaker_reason: str = ""

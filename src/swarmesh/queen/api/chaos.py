@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh.core.ids import WorkerId
-from swarmesh.queen.api.route import JsonResponse, Route, identity_of
-from swarmesh.queen.keys import Role
+from swarmesh.queen.api.route import ADMIN, JsonResponse, Route, identity_of
 from swarmesh.wire.body import decode_body
 
 CUT_S_MIN: Final = 0.1
@@ -67,6 +66,6 @@ def chaos_routes(workers: Severable) -> list[Route]:
             body=CutRequest,
             answer=Cut,
             status=202,
-            roles=(Role.ADMIN,),
+            roles=ADMIN,
         )
     ]

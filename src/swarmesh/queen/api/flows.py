@@ -27,10 +27,10 @@ def flow_routes(flows: Flows) -> list[Route]:
     """The rows of the table."""
 
     async def show(request: Request) -> Response:
-        return JsonResponse(await flows.view(_id(request)))
+        return JsonResponse(await flows.view(_id(request), whose(request)))
 
     async def cancel(request: Request) -> Response:
-        return JsonResponse(await flows.cancel(_id(request)))
+        return JsonResponse(await flows.cancel(_id(request), whose(request)))
 
     async def index(request: Request) -> Response:
         statuses = [_status(text) for text in request.query_params.getlist("status")]

@@ -9,14 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh.queen.api.query import grace_s, truth
-from swarmesh.queen.api.route import JsonResponse, Route
+from swarmesh.queen.api.route import ADMIN, JsonResponse, Route
 from swarmesh.queen.api.steps import OnStep, StepAnswers
-from swarmesh.queen.keys import Role
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.hosts import CheckList, CheckView, HostAddRequest, HostList, HostView
 
 HOSTS = "/v2/swarmesh/hosts"
-ADMIN = (Role.ADMIN,)
 
 _add_decoder = msgspec.json.Decoder(HostAddRequest)
 

@@ -9,13 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh.core.ids import KeyId
-from swarmesh.queen.api.route import JsonResponse, Route
-from swarmesh.queen.keys import Role
+from swarmesh.queen.api.route import ADMIN, JsonResponse, Route
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.keys import KeyList, KeyMade, KeyRequest, KeyView
 
 KEYS: Final = "/v2/swarmesh/keys"
-ADMIN: Final = (Role.ADMIN,)
 NO_STORE: Final = {"cache-control": "no-store"}
 """An answer with a secret in it is nobody's to keep."""
 

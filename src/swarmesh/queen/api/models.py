@@ -8,14 +8,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swarmesh.queen.api.route import JsonResponse, Route
+from swarmesh.queen.api.route import ADMIN, JsonResponse, Route
 from swarmesh.queen.api.steps import OnStep, StepAnswers
-from swarmesh.queen.keys import Role
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.hosts import Copied, CopyRequest, FitList, FitRequest, FoundList, ScanRequest
 
 MODELS = "/v2/swarmesh/models"
-ADMIN = (Role.ADMIN,)
 
 _fit_decoder = msgspec.json.Decoder(FitRequest)
 _copy_decoder = msgspec.json.Decoder(CopyRequest)

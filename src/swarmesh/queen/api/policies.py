@@ -9,8 +9,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swarmesh.queen.api.route import JsonResponse, Route, identity_of
-from swarmesh.queen.keys import Role
+from swarmesh.queen.api.route import ADMIN, JsonResponse, Route, identity_of
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.policies import PolicyChange, PolicyList, PolicyView
 
@@ -63,6 +62,6 @@ def policy_routes(policies: Choosable) -> list[Route]:
             handler=use,
             body=PolicyChange,
             answer=PolicyList,
-            roles=(Role.ADMIN,),
+            roles=ADMIN,
         ),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -13,6 +13,8 @@ from swarmesh.core.ids import KeyId
 from swarmesh.queen.keys import Identity, Role
 
 Handler = Callable[[Request], Awaitable[Response]]
+ADMIN: Final = (Role.ADMIN,)
+"""Roles of a route that only the admin's key opens."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +57,5 @@ def identity_of(request: Request) -> Identity:
 
 
 def whose(request: Request) -> KeyId | None:
-    """Of which key the one who is asking may see tasks; None for all.
-
-    What an engine says of a task quotes it, and the names of relayed tasks follow one another: each key sees its own.
-    """
-    identity = identity_of(request)
-    return None if identity.role is Role.ADMIN else identity.key_id
+    """Of which key the one who is asking may see tasks, see `swarmesh.queen.keys.Identity.sees`."""
+    return identity_of(request).sees

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from swarmesh.core.ids import LOCAL_HOST, WorkerId
 from swarmesh.queen.api.query import grace_s
-from swarmesh.queen.api.route import Handler, JsonResponse, Route, identity_of
+from swarmesh.queen.api.route import ADMIN, Handler, JsonResponse, Route, identity_of
 from swarmesh.queen.foreign import ForeignServers
 from swarmesh.queen.keys import Role
 from swarmesh.queen.workers import Workers
@@ -66,7 +66,7 @@ def rustbee_routes(workers: Workers, foreign: ForeignServers, store: Store) -> l
             body=SpawnRequest,
             answer=Spawned,
             status=202,
-            roles=(Role.ADMIN,),
+            roles=ADMIN,
         ),
         Route(
             method="GET",
@@ -82,7 +82,7 @@ def rustbee_routes(workers: Workers, foreign: ForeignServers, store: Store) -> l
             handler=stop,
             answer=RustbeeView,
             status=202,
-            roles=(Role.ADMIN,),
+            roles=ADMIN,
         ),
         Route(method="GET", path="/v2/swarmesh/waggles", summary="Last waggles", handler=waggles, answer=WaggleList),
         Route(method="GET", path="/v2/swarmesh/alarms", summary="Last alarms", handler=alarms, answer=AlarmList),

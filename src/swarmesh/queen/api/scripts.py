@@ -9,14 +9,12 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swarmesh.queen.api.route import JsonResponse, Route, identity_of
-from swarmesh.queen.keys import Role
+from swarmesh.queen.api.route import ADMIN, JsonResponse, Route, identity_of
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.scripts import ReplayView, ScriptChange, ScriptTrial, ScriptView
 
 PATH: Final = "/v2/swarmesh/policies/script"
 REPLAY: Final = f"{PATH}/replay"
-_ADMIN: Final = (Role.ADMIN,)
 
 log = structlog.get_logger("scripts")
 
@@ -80,7 +78,7 @@ def script_routes(scripts: Scriptable) -> list[Route]:
             summary="The policy script: what it is, how it does, and what it did wrong last",
             handler=show,
             answer=ScriptView,
-            roles=_ADMIN,
+            roles=ADMIN,
         ),
         Route(
             method="PUT",
@@ -89,7 +87,7 @@ def script_routes(scripts: Scriptable) -> list[Route]:
             handler=activate,
             body=ScriptChange,
             answer=ScriptView,
-            roles=_ADMIN,
+            roles=ADMIN,
         ),
         Route(
             method="DELETE",
@@ -98,7 +96,7 @@ def script_routes(scripts: Scriptable) -> list[Route]:
             handler=deactivate,
             answer=None,
             status=204,
-            roles=_ADMIN,
+            roles=ADMIN,
         ),
         Route(
             method="POST",
@@ -107,6 +105,6 @@ def script_routes(scripts: Scriptable) -> list[Route]:
             handler=replay,
             body=ScriptTrial,
             answer=ReplayView,
-            roles=_ADMIN,
+            roles=ADMIN,
         ),
     ]

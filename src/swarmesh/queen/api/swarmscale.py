@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh.queen.api.query import truth
-from swarmesh.queen.api.route import JsonResponse, Route, identity_of
-from swarmesh.queen.keys import Role
+from swarmesh.queen.api.route import ADMIN, JsonResponse, Route, identity_of
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.swarmscale import (
     BoundsChange,
@@ -25,7 +24,6 @@ from swarmesh.wire.swarmscale import (
 PATH: Final = "/v2/swarmesh/swarmscale"
 ONE: Final = PATH + "/{modelcell:path}"
 EXPLAIN: Final = "/v2/swarmesh/explain"
-ADMIN: Final = (Role.ADMIN,)
 
 _bounds_decoder = msgspec.json.Decoder(BoundsChange)
 _pause_decoder = msgspec.json.Decoder(PauseChange)
