@@ -237,3 +237,20 @@ def test_explain_names_the_script_also_when_it_wants_what_the_rule_wants() -> No
     script.count = None
     bed.run(2_000)
     assert bed.state().would_change[0].startswith("up: a mean load above 0.8")
+
+
+def test_nobody_makes_room_where_the_script_will_not_have_the_newcomer() -> None:
+    bed = ScaleBed(oak=5_000, laptop=10_000).settle()
+    for model in ("a", "b"):
+        bed.kinds[model] = Kind(need_mib=8_000)
+        bed.scale(model)
+    bed.submit("b")
+    bed.run(20_000)
+    script = scripted(bed)
+    script.host = ""  # Nowhere at all, which it is asked about as if nothing were there.
+    bed.load("b", 0.05, 300_000)
+    task = bed.submit("a")
+    bed.run(300_000)
+    assert "laptop: kept from it by the policy script" in bed.failed[task].message
+    assert all(host["free_mib"] == host["total_mib"] for host in script.asked if host["name"] == "laptop")
+    assert bed.decisions("b") == [("up", 1, "first_request")]

@@ -146,3 +146,13 @@ def test_to_look_changes_nothing() -> None:
         before = repr(bed.swarm.scaler._books.of_model)
         bed.state("a")
         assert repr(bed.swarm.scaler._books.of_model) == before
+
+
+def test_a_model_that_is_looked_at_all_the_time_is_still_seen_to_be_used() -> None:
+    bed = small_bed("a", task_ms=100)
+    bed.load("a", 0.1, 900_000)
+    for _ in range(900):
+        bed.run(900)
+        bed.state("a")
+        bed.run(100)
+    assert bed.decisions("a") == [("up", 1, "first_request")]

@@ -25,7 +25,7 @@ class Census:
         least_share: Of the slots of the least used worker that serves; 1.0 when none does.
         idle_since_ms: When the one that is idle longest was last used; -1 when none is idle that may be stopped.
         idle_slots: Slots of that one.
-        used_at_ms: Now if any is in use, was since the last count, or is new; else 0.
+        used_at_ms: When any was last used or became known; now if one is in use or was since the last count.
     """
 
     serving: int = 0
@@ -56,6 +56,8 @@ def census_of(workers: Iterable[Worker], now_ms: int, *, waiting: bool) -> Censu
         if running or worker.last_chosen != worker.used_serial or not worker.used_at_ms:
             worker.used_at_ms = used_at_ms = now_ms or 1
             worker.used_serial = worker.last_chosen
+        elif worker.used_at_ms > used_at_ms:  # Somebody else has counted since.
+            used_at_ms = worker.used_at_ms
         if worker.stop_at_ms:
             continue
         if worker.status is not _HEALTHY and worker.status is not _SUSPECT:

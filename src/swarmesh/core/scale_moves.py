@@ -32,7 +32,7 @@ from swarmesh.core.scale_books import ScaleBooks
 from swarmesh.core.scale_failures import Failures
 from swarmesh.core.scale_fresh import Newcomers
 from swarmesh.core.scale_room import Chance, RoomFinder, room_made
-from swarmesh.core.scale_sites import Sites, spawn_of
+from swarmesh.core.scale_sites import BARRED, Sites, spawn_of
 from swarmesh.core.scale_starts import Starts
 from swarmesh.core.scale_view import ScaleDecision, ScaleKind
 
@@ -219,10 +219,13 @@ class Moves:
         if action.starts:  # Part of what was wanted is better than nothing, and on its way.
             self._nothing_more(state, action, now_ms)
         elif action.room is None:
-            self._make_room(state, action, reasons, now_ms, out)
+            barred = self._sites.barred(state.model, action.sites, bounds=state.bounds)
+            action.sites = tuple(site for site in action.sites if site.host not in barred)
+            self._make_room(state, action, {**reasons, **dict.fromkeys(barred, BARRED)}, now_ms, out)
         elif now_ms - (action.room.made_ms or 0) < DOUBT_MS:  # What has ended holds its memory for a moment yet.
             action.go(Phase.MAKING_ROOM, now_ms)
         else:
+            state.breaker.avoided.add(str(action.room.host))
             self._give_up(state, action, reasons or {"": "no host can be asked"}, now_ms, out)
 
     # making room

@@ -23,6 +23,8 @@ from swarmesh.core.witness import Witness
 
 AVOIDED: Final = "the last start there failed, so others come first"
 
+BARRED: Final = "kept from it by the policy script"
+
 
 class Sites:
     """Fills in what the core knows better than whoever asked the hosts, and lets votes or the script choose."""
@@ -85,6 +87,21 @@ class Sites:
                 return _by_script(verdicts, scores)
         return choose_host(sites, last=last)
 
+    def barred(
+        self, model: ModelName, sites: Sequence[HostCandidate], *, bounds: Bounds | None = None
+    ) -> set[HostName]:
+        """Where the script would not have a worker of the model even if nothing else were there.
+
+        Nobody has to go to make room at such a place.
+        """
+        if not self._scripted.has(Hook.PLACE):
+            return set()
+        empty = [
+            msgspec.structs.replace(site, pools=tuple(map(_emptied, site.pools))) for site in self.filled(model, sites)
+        ]
+        scores = self._asked(model_facts(model, bounds, len(self._fleet.of_model(model))), empty, judge(empty))
+        return {host for host, score in (scores or {}).items() if score is None}
+
     def tell(
         self,
         witness: Witness,
@@ -133,6 +150,10 @@ class Sites:
         return {host: min(1.0, busy[host] / count) for host, count in slots.items() if count}
 
 
+def _emptied(pool: PoolFree) -> PoolFree:
+    return pool._replace(free_mib=pool.total_mib)
+
+
 def _by_script(verdicts: Sequence[HostVerdict], scores: Mapping[HostName, float | None]) -> Placement:
     judged = tuple(_scored(verdict, scores) for verdict in verdicts)
     best = max((verdict for verdict in judged if not verdict.veto), key=lambda verdict: verdict.score, default=None)
@@ -144,7 +165,7 @@ def _scored(verdict: HostVerdict, scores: Mapping[HostName, float | None]) -> Ho
         return verdict
     score = scores[verdict.host]
     if score is None:
-        return HostVerdict(verdict.host, "kept from it by the policy script", verdict.votes)
+        return HostVerdict(verdict.host, BARRED, verdict.votes)
     return msgspec.structs.replace(verdict, score=score)
 
 
