@@ -252,5 +252,5 @@ def test_nobody_makes_room_where_the_script_will_not_have_the_newcomer() -> None
     task = bed.submit("a")
     bed.run(300_000)
     assert "laptop: kept from it by the policy script" in bed.failed[task].message
-    assert all(host["free_mib"] == host["total_mib"] for host in script.asked if host["name"] == "laptop")
+    assert all(host["free_mib"] == host["total_mib"] for host in script.asked if host.get("name") == "laptop")
     assert bed.decisions("b") == [("up", 1, "first_request")]
