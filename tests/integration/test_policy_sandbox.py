@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from swarmesh.core.script import Facts, ScriptAwayError, ScriptFailedError
+from swarmesh.policy import process as policy_process
 from swarmesh.policy import script as policy_script
 from swarmesh.policy.checking import check
 from swarmesh.policy.frames import HEAD, Answer, Loaded, frame
@@ -218,6 +219,26 @@ def test_a_process_that_is_killed_in_the_middle_of_a_question(opened: Open) -> N
     killer.wait(10)
     assert message.startswith("x.star")
     wait_gone(first)
+
+
+def test_a_process_that_ends_at_each_start_is_a_failure_each_time(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = opened("    return [1, 2, 3]")
+    monkeypatch.setattr(policy_process, "_ARGV", (sys.executable, "-c", "raise SystemExit(3)"))
+    os.kill(script.pid, signal.SIGKILL)
+    wait_gone(script.pid)
+    messages = []
+    deadline_s = time.monotonic() + 30.0
+    while len(messages) < 3 and time.monotonic() < deadline_s:
+        try:
+            ask(script)
+        except ScriptAwayError:
+            time.sleep(0.02)
+        except ScriptFailedError as error:
+            messages.append(error.message)
+    again = "x.star cannot be loaded again: its process ended with status 3"
+    assert messages == ["x.star: score: its process was ended by SIGKILL", again, again]
 
 
 def test_starts_are_not_hurried(opened: Open) -> None:

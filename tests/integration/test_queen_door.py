@@ -119,6 +119,8 @@ async def test_a_worker_does_not_speak_for_another(rig: Rig, path: str) -> None:
         ("GET", "/v2/swarmesh/nectarflows?status=odd", None, 400, "invalid_value", "status"),
         ("GET", "/v2/swarmesh/nectarflows?limit=0", None, 400, "invalid_value", "limit"),
         ("GET", "/v2/swarmesh/nectarflows?limit=-1", None, 400, "invalid_value", "limit"),
+        ("GET", "/v2/swarmesh/nectarflows?limit=0000000001", None, 400, "invalid_value", "limit"),
+        ("GET", f"/v2/swarmesh/nectarflows?limit={'9' * 5_000}", None, 400, "invalid_value", "limit"),
         ("GET", f"{RUSTBEES}/none", None, 404, "not_found", None),
         ("DELETE", f"{RUSTBEES}/none", None, 404, "not_found", None),
         ("DELETE", f"{RUSTBEES}/none?grace_s=nan", None, 400, "invalid_value", "grace_s"),

@@ -203,7 +203,7 @@ class SandboxedScript(Script):
         until_s = began_s + self._answer_s
         try:
             process.send(ask, self._answer_s)
-            while (report := process.receive(until_s - time.monotonic())) is not None:
+            while (left_s := until_s - time.monotonic()) > 0 and (report := process.receive(left_s)) is not None:
                 if isinstance(report, Answer | Failure) and report.serial == ask.serial:
                     return report
         except ProcessEndedError as error:
@@ -242,10 +242,10 @@ class SandboxedScript(Script):
         try:
             self._process = ScriptProcess()
             self._process.send(self._load, ANSWER_S_MAX)
-        except ProcessEndedError:
+        except ProcessEndedError as error:
             self._drop()
-        else:
-            self._is_loading = True
+            raise ScriptFailedError(f"{self.name} cannot be loaded again: {error}") from error
+        self._is_loading = True
 
     def _look_loaded(self, process: ScriptProcess) -> None:
         report = self._received(process)
@@ -280,9 +280,9 @@ class SandboxedScript(Script):
     def _received(self, process: ScriptProcess) -> Report | None:
         try:
             return process.receive(0.0)
-        except ProcessEndedError:
+        except ProcessEndedError as error:
             self._drop()
-            return None
+            raise ScriptFailedError(f"{self.name} cannot be loaded again: {error}") from error
 
     def _drop(self) -> None:
         if self._process is not None:

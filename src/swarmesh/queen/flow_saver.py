@@ -71,6 +71,12 @@ class FlowSaver:
         unsaved.saved.append(then)
         self._write(unsaved)
 
+    async def saved(self, task_id: TaskId) -> None:
+        """Wait for the same."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self.when_saved(task_id, lambda: None if done.done() else done.set_result(None))
+        await done
+
     def has(self, task_id: TaskId) -> bool:
         """Whether anything of this task is not on disk, also what is on its way there."""
         return task_id in self._unsaved

@@ -201,7 +201,7 @@ class Flows:
         """
         if (flow := self._living(task_id, key_id)) is not None:
             self._driver.post(TaskCancelled(task_id, shown_tokens(flow)))
-            await self.settle()
+            await self._saver.saved(task_id)  # Not all that others write: that may never come to an end.
         return await self.view(task_id, key_id)
 
     async def forget_old(self, keep_days: int) -> None:

@@ -99,6 +99,6 @@ def _status(text: str) -> str:
 
 def _limit(request: Request) -> int:
     text = request.query_params.get("limit", str(LIST_LIMIT_DEFAULT))
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= LIST_LIMIT_MAX:
+    if not text.isdecimal() or len(text) > len(str(LIST_LIMIT_MAX)) or not 1 <= int(text) <= LIST_LIMIT_MAX:
         raise InvalidValueError(f"limit is {text!r}; it is 1 to {LIST_LIMIT_MAX}", param="limit")
     return int(text)
