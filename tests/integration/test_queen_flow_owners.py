@@ -154,3 +154,19 @@ async def test_a_task_of_nobody_is_everybodys(rig: Rig) -> None:
     await rig.queen._store.insert_task(record)
     for auth in (await make_key(rig, "ada"), await make_key(rig, "eve"), rig.auth):
         await is_shown(rig, "flow-old", auth, "")
+
+
+async def test_what_an_engine_printed_last_is_for_its_owner_only(rig: Rig, new_worker: NewWorker) -> None:
+    worker, bob = await new_worker(), await make_key(rig, "bob")
+    known = {"rustbee_id": "rustbee-1", "modelcell": "m", "location": worker.url, "slots": 1, "status": "healthy"}
+    words = "it exited with code 1:\ncannot parse 'secret'"
+    cry = {"rustbee_id": "rustbee-1", "code": "engine_crashed", "message": words}
+    for path, body in (("/v2/swarmesh/rustbee", known), ("/callback/error", cry)):
+        told = await ask_once(rig.url, "POST", path, body, rig.worker_auth("rustbee-1"))
+        assert told.status == 200, told
+    assert (await rig.rustbee("rustbee-1"))["error"]["message"] == words
+    shown = await ask_once(rig.url, "GET", "/v2/swarmesh/rustbees", None, bob)
+    assert shown.json()["rustbees"][0]["error"]["message"] == "it exited with code 1"
+    shown = await ask_once(rig.url, "GET", "/v2/swarmesh/rustbees/rustbee-1", None, bob)
+    assert shown.json()["error"]["message"] == "it exited with code 1"
+    assert (await ask_once(rig.url, "GET", "/v2/swarmesh/alarms", None, bob)).status == 403

@@ -27,6 +27,7 @@ from swarmesh.core.events import (
 from swarmesh.core.eviction import Evictions
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import Blame
+from swarmesh.core.last_words import without_last_words
 from swarmesh.core.liveness import WorkerFact, WorkerStatus, following, lease_fact
 from swarmesh.core.memory import MemoryBooks
 
@@ -221,7 +222,7 @@ class Roster:
         if not worker.stop_at_ms:
             out.append(RaiseAlarm(worker.worker_id, "rustbee_exited", event.reason))
         blame = Blame.SWARM if worker.stop_at_ms else Blame.WORKER
-        self._dispatcher.give_up_on(worker, "rustbee_exited", event.reason, out, blame)
+        self._dispatcher.give_up_on(worker, "rustbee_exited", without_last_words(event.reason), out, blame)
         self._fleet.remove(worker.worker_id)
         out.append(ForgetWorker(worker.worker_id))
 
@@ -278,4 +279,4 @@ class Roster:
         worker.status = following(worker.status, fact)
         worker.returning = False
         self._fleet.note(worker)
-        self._dispatcher.give_up_on(worker, code, message, out)
+        self._dispatcher.give_up_on(worker, code, without_last_words(message), out)

@@ -7,6 +7,7 @@ from typing import Final
 from swarmesh.core.commands import Command
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import WorkerId
+from swarmesh.core.last_words import without_last_words
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.scale_book import Scaled
 from swarmesh.core.scale_failures import Failures
@@ -51,7 +52,7 @@ class Newcomers:
             return
         place = str(worker.host) if worker is not None else ""
         state.breaker.avoided.add(place)
-        why = f"{worker_id} ended {(now_ms - ready_ms) / 1000:.0f} s after it was ready: {words}"
+        why = f"{worker_id} ended {(now_ms - ready_ms) / 1000:.0f} s after it was ready: {without_last_words(words)}"
         self._failures.count(state, {place: why}, now_ms, out)
 
 

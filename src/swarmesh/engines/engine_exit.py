@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from swarmesh.core.last_words import with_last_words
+
 SHELL_SIGNAL_BASE: Final = 128
 """A shell that wraps an engine reports the signal that ended it as an exit code above this."""
 OTHERS_SIGNALS: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -38,7 +40,7 @@ def read_exit(pid: int, returncode: int, last_words: str) -> EngineExit:
     """What an exit code, as ``subprocess`` counts them (a signal is negative), means."""
     signum = -returncode if returncode < 0 else returncode - SHELL_SIGNAL_BASE
     ended_by_others = returncode == 0 or signum in OTHERS_SIGNALS
-    message = describe_exit(pid, returncode) + (f":\n{last_words}" if last_words else "")
+    message = with_last_words(describe_exit(pid, returncode), last_words)
     return EngineExit(EndCode.DIED if ended_by_others else EndCode.CRASHED, message)
 
 

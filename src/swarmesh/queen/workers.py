@@ -16,6 +16,7 @@ from swarmesh.core.errors import ConflictError, NotFoundError, SwarmeshError
 from swarmesh.core.events import HostLost, SpawnFailed, WorkerAlarmed, WorkerGone, WorkerStopRequested
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import HostName, WorkerId
+from swarmesh.core.last_words import with_last_words
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.host import Host
@@ -354,7 +355,7 @@ class Workers:
 
     async def _last_words(self, worker_id: WorkerId, host: Host) -> str:
         tail = await host.tail(worker_id, LAST_LINES_SHOWN)
-        return f"the agent of {worker_id} has ended" + (f"; its last lines: {tail}" if tail else "")
+        return with_last_words(f"the agent of {worker_id} has ended", tail)
 
     def _remember(self, worker: Worker, reason: str) -> None:
         error = self._last_alarm.get(worker.worker_id) or ErrorBody("rustbee_exited", reason)

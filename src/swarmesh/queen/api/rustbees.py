@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh.core.ids import LOCAL_HOST, WorkerId
+from swarmesh.core.last_words import without_last_words
 from swarmesh.queen.api.query import grace_s
 from swarmesh.queen.api.route import ADMIN, Handler, JsonResponse, Route, identity_of
 from swarmesh.queen.foreign import ForeignServers
@@ -31,11 +32,11 @@ REPORTERS = (Role.ADMIN, Role.WORKER)
 def rustbee_routes(workers: Workers, foreign: ForeignServers, store: Store) -> list[Route]:
     """The rows of the table for what people ask about workers."""
 
-    async def index(_request: Request) -> Response:
-        return JsonResponse(RustbeeList(workers.views()))
+    async def index(request: Request) -> Response:
+        return JsonResponse(RustbeeList([_shown_to(request, view) for view in workers.views()]))
 
     async def show(request: Request) -> Response:
-        return JsonResponse(workers.view(_id(request)))
+        return JsonResponse(_shown_to(request, workers.view(_id(request))))
 
     async def spawn(request: Request) -> Response:
         asked = decode_body(_spawn_decoder, await request.body())
@@ -85,8 +86,23 @@ def rustbee_routes(workers: Workers, foreign: ForeignServers, store: Store) -> l
             roles=ADMIN,
         ),
         Route(method="GET", path="/v2/swarmesh/waggles", summary="Last waggles", handler=waggles, answer=WaggleList),
-        Route(method="GET", path="/v2/swarmesh/alarms", summary="Last alarms", handler=alarms, answer=AlarmList),
+        Route(
+            method="GET",
+            path="/v2/swarmesh/alarms",
+            summary="Last alarms",
+            handler=alarms,
+            answer=AlarmList,
+            roles=ADMIN,
+        ),
     ]
+
+
+def _shown_to(request: Request, view: RustbeeView) -> RustbeeView:
+    """For others than its owner without what its engine printed last."""
+    if view.error is None or identity_of(request).role is Role.ADMIN:
+        return view
+    error = msgspec.structs.replace(view.error, message=without_last_words(view.error.message))
+    return msgspec.structs.replace(view, error=error)
 
 
 def report_routes(workers: Workers) -> list[Route]:
