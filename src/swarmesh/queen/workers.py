@@ -354,8 +354,7 @@ class Workers:
             self.goodbye(worker_id, last_words)
 
     async def _last_words(self, worker_id: WorkerId, host: Host) -> str:
-        tail = await host.tail(worker_id, LAST_LINES_SHOWN)
-        return with_last_words(f"the agent of {worker_id} has ended", tail)
+        return with_last_words(f"the agent of {worker_id} has ended", await host.tail(worker_id, LAST_LINES_SHOWN))
 
     def _remember(self, worker: Worker, reason: str) -> None:
         error = self._last_alarm.get(worker.worker_id) or ErrorBody("rustbee_exited", reason)
