@@ -6,7 +6,7 @@ import pytest
 
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
-from swarmesh.core.ledger import DEFAULT_OUTPUT_TOKENS, charge, predicted_work, settle
+from swarmesh.core.ledger import CHARS_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, charge, predicted_work, settle
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.task import Task
 
@@ -34,18 +34,18 @@ def a_task(number: int, chars: int = 400, max_tokens: int = 50) -> Task:
     ],
 )
 def test_work_is_what_may_be_written_plus_a_tenth_of_what_is_read(chars: int, max_tokens: int, work: float) -> None:
-    assert predicted_work(chars, max_tokens) == pytest.approx(work)
+    assert predicted_work(chars / CHARS_PER_TOKEN, max_tokens) == pytest.approx(work)
 
 
 def test_what_is_cached_need_not_be_read_and_what_was_learned_is_used() -> None:
-    assert predicted_work(4_000, 0, cached_tokens=600.0, output_tokens=20.0, prefill_weight=0.05) == pytest.approx(40.0)
-    assert predicted_work(4_000, 5, cached_tokens=9_999.0, output_tokens=20.0) == 5.0
+    assert predicted_work(400.0, 0, output_tokens=20.0, prefill_weight=0.05) == pytest.approx(40.0)
+    assert predicted_work(0.0, 5, output_tokens=20.0) == 5.0
 
 
 def test_a_charge_names_the_worker_and_adds_up() -> None:
     worker, tasks = a_worker(), [a_task(number) for number in range(3)]
     for task in tasks:
-        charge(worker, task, predicted_work(task.prompt_chars, task.max_tokens))
+        charge(worker, task, predicted_work(task.prompt_chars / CHARS_PER_TOKEN, task.max_tokens))
     assert worker.running == {task.task_id: 60.0 for task in tasks}
     assert worker.backlog == pytest.approx(180.0)
     assert {task.worker_id for task in tasks} == {worker.worker_id}
@@ -69,7 +69,7 @@ def test_settling_an_unknown_task_changes_nothing() -> None:
 def test_an_empty_book_is_exactly_zero_although_floats_drift() -> None:
     worker, tasks = a_worker(), [a_task(number, chars=number * 7 + 3, max_tokens=0) for number in range(50)]
     for task in tasks:
-        charge(worker, task, predicted_work(task.prompt_chars, task.max_tokens))
+        charge(worker, task, predicted_work(task.prompt_chars / CHARS_PER_TOKEN, task.max_tokens))
     for task in tasks:
         settle(worker, task)
     assert worker.backlog == 0.0

@@ -39,6 +39,10 @@ def a_task(*tried: str) -> Task:
     return task
 
 
+def named(name: str, chars: int = 10) -> Task:
+    return Task(TaskId(name), QWEN, MEDIUM, KeyId("k"), False, chars, 5, 0, MEDIUM)
+
+
 def a_fleet(*workers: Worker) -> Fleet:
     fleet = Fleet()
     for worker in workers:
@@ -164,6 +168,61 @@ def test_a_task_that_was_gone_on_with_teaches_nothing() -> None:
         router.dispatched(worker, task, 0)
         router.settled(worker, task, 1_000, StreamEnded(task.task_id, attempt, 5_000))
         assert (worker.pace.work > 0) is (attempt == 1)
+
+
+def test_one_long_answer_among_short_ones_does_not_make_a_worker_fast() -> None:
+    worker = a_worker("a", slots=2)
+    router = Router(a_fleet(worker))
+
+    def start(name: str, now_ms: int) -> Task:
+        task = named(name)
+        router.dispatched(worker, task, now_ms)
+        return task
+
+    def end(task: Task, tokens: int, now_ms: int) -> None:
+        router.settled(worker, task, now_ms, StreamEnded(task.task_id, 1, tokens))
+
+    long, speeds = start("long", 0), list[float]()
+    for number in range(40):  # Each stream writes 50 tokens per second.
+        end(start(f"short-{number}", number * 2_000), 100, (number + 1) * 2_000)
+        speeds.append(worker.pace.speed(50.0))
+    end(long, 4_000, 80_000)
+    assert worker.pace.speed(50.0) == pytest.approx(speeds[-1], rel=0.1)
+
+
+def test_a_long_prompt_read_first_of_all_does_not_make_a_worker_fast() -> None:
+    worker = a_worker("a")
+    router, task = Router(a_fleet(worker)), named("t", 40_000)
+    router.dispatched(worker, task, 0)  # It reads 5,000 tokens per second and writes 50.
+    router.settled(worker, task, 4_000, StreamEnded(task.task_id, 1, 100, 10_000, 0, 2_000))
+    assert worker.pace.speed(50.0) == pytest.approx(50.0, rel=0.2)
+
+
+def test_errors_of_what_is_read_do_not_add_up_while_a_worker_is_never_idle() -> None:
+    worker = a_worker("a", slots=4)
+    router, now_ms = Router(a_fleet(worker)), 0
+    running: list[Task] = []
+    for number in range(400):  # Reads a prompt in 50 ms, far sooner than is thought at first, and writes 20 tokens.
+        task = named(f"t{number}", 4_000)
+        router.dispatched(worker, task, now_ms)
+        running.append(task)
+        now_ms += 50
+        if len(running) == 4:
+            ended = running.pop(0)
+            router.settled(worker, ended, now_ms, StreamEnded(ended.task_id, 1, 20, 1_000, 0, 60))
+    assert worker.read_until_ms - now_ms < 1_000
+
+
+@pytest.mark.parametrize("first_token_ms", [0, 1, 10**12])
+def test_no_report_makes_a_worker_read_for_ever(first_token_ms: int) -> None:
+    worker = a_worker("a", slots=4)
+    router = Router(a_fleet(worker))
+    first, second = named("first", 4_000), named("second", 4_000)
+    router.dispatched(worker, first, 0)
+    router.dispatched(worker, second, 10)
+    until_ms = worker.read_until_ms
+    router.settled(worker, first, 500, StreamEnded(first.task_id, 1, 20, 1_000, 0, first_token_ms))
+    assert 500 < worker.read_until_ms <= until_ms
 
 
 def test_a_few_are_all_looked_at_and_of_many_the_best_are_named() -> None:

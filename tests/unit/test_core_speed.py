@@ -11,12 +11,9 @@ from swarmesh.core.speed import PRIOR_SPEED, RETURN_FADE, Pace, speed_class, spe
 
 def after(*tasks: tuple[float, int], running: int = 1) -> Pace:
     """A worker that did tasks of (work, ms) one after the other, each beside others if more were running."""
-    pace, now_ms = Pace(), 0
+    pace = Pace()
     for work, took_ms in tasks:
-        pace.mark(0, now_ms, 0.5)
-        now_ms += took_ms
-        pace.mark(running, now_ms, 0.5)
-        pace.done(work)
+        pace.done(work, took_ms / 1_000 * running**-0.5)
     return pace
 
 
@@ -36,16 +33,16 @@ def test_a_long_task_says_more_than_a_short_one() -> None:
     assert after((1.0, 10_000), (10_000.0, 100_000)).speed(100.0) == pytest.approx(100.0, rel=0.1)
 
 
-def test_idle_time_does_not_count() -> None:
-    pace = after((500.0, 5_000))
-    before = pace.speed(PRIOR_SPEED)
-    pace.mark(0, 1_000_000, 0.5)
-    assert pace.speed(PRIOR_SPEED) == before
+def test_only_time_with_tasks_makes_a_crowd() -> None:
+    pace = Pace()
+    pace.mark(0, 1_000_000)
+    pace.mark(3, 1_002_000)
+    assert pace.crowd_ms == 6_000
 
 
-def test_the_same_work_in_the_same_time_beside_others_is_slower_alone() -> None:
+def test_a_share_of_the_time_beside_others_is_fast_work() -> None:
     alone, beside = after((900.0, 9_000)), after((900.0, 9_000), running=4)
-    assert beside.speed(100.0) < alone.speed(100.0)
+    assert beside.speed(100.0) > alone.speed(100.0)
 
 
 def test_a_worker_that_becomes_slow_is_found_out() -> None:
@@ -53,12 +50,50 @@ def test_a_worker_that_becomes_slow_is_found_out() -> None:
     assert pace.speed(PRIOR_SPEED) == pytest.approx(10.0, rel=0.2)
 
 
-def test_a_task_that_did_not_finish_is_left_out() -> None:
+def test_what_was_read_is_put_right_by_when_a_first_token_came() -> None:
     pace = Pace()
-    pace.mark(1, 60_000, 0.5)
-    pace.undone(1)
-    pace.done(0.0)
-    assert pace.speed(PRIOR_SPEED) == PRIOR_SPEED
+    until_ms = pace.reads(1_000, 0, 5_000)
+    assert until_ms == 6_000
+    first_mark_ms = pace.read_sum_ms
+    until_ms = pace.reads(3_000, until_ms, 5_100)
+    assert until_ms == 9_000
+    # The first was read in 200 ms: the second has 3 s of its own left from there.
+    until_ms = pace.has_read(first_mark_ms, 5_200, until_ms, 7_000)
+    assert until_ms == 8_200
+    assert pace.has_read(pace.read_sum_ms, 5_900, until_ms, 7_000) == 5_900
+
+
+def test_a_prompt_is_not_read_before_it_was_given() -> None:
+    pace = Pace()
+    until_ms = pace.reads(10_000, 0, 0)
+    mark_ms = pace.read_sum_ms
+    until_ms = pace.reads(500, until_ms, 9_000)
+    assert pace.has_read(mark_ms, 100, until_ms, 9_100) == 9_500
+
+
+def test_who_was_read_before_others_that_are_read_is_no_news() -> None:
+    pace = Pace()
+    marks_ms, until_ms = [], 0
+    for _ in range(3):
+        until_ms = pace.reads(1_000, until_ms, 0)
+        marks_ms.append(pace.read_sum_ms)
+    until_ms = pace.has_read(marks_ms[1], 2_500, until_ms, 2_600)
+    assert until_ms == 3_500
+    assert pace.has_read(marks_ms[0], 100, until_ms, 2_700) == until_ms
+    pace.reads(1_000, until_ms, 60_000)
+    assert pace.has_read(marks_ms[2], 3_000, 61_000, 60_500) == 61_000
+
+
+def test_a_prompt_that_was_read_at_some_time_leaves_no_more_than_those_after_it() -> None:
+    pace = Pace()
+    until_ms = pace.reads(9_000, 0, 0)
+    mark_ms = pace.read_sum_ms
+    until_ms = pace.reads(1_000, until_ms, 0)
+    assert pace.has_read(mark_ms, 0, until_ms, 2_000) == 3_000
+
+
+def test_a_mark_of_another_life_is_no_news() -> None:
+    assert Pace().has_read(7_000, 100, 50, 200) == 50
 
 
 def test_who_comes_back_is_believed_less() -> None:
@@ -81,6 +116,12 @@ def test_what_reading_costs_is_learned() -> None:
     for _ in range(300):
         costs.read(2_000.0, 0.5, 80.0)  # 4,000 tokens/s where 80 are written.
     assert costs.prefill_weight == pytest.approx(0.02, rel=0.05)
+
+
+def test_the_first_prompt_that_was_read_says_more_than_what_is_assumed() -> None:
+    costs = Costs()
+    costs.read(2_000.0, 0.5, 80.0)
+    assert costs.prefill_weight == pytest.approx(0.02, rel=0.25)
 
 
 def test_what_reading_costs_stays_in_its_bounds() -> None:

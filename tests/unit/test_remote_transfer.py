@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from conftest import Until
 from remote_rig import hive_home_of, opening
 from swarmesh.config.home import Home
 from swarmesh.core.errors import ConflictError, ForbiddenError, InvalidValueError, ModelFileError, NotFoundError
@@ -26,6 +25,8 @@ from swarmesh.remote.output import Output
 from swarmesh.remote.sendable import sendable
 from swarmesh.remote.transfer import open_wanted, receive_file, send_file
 from swarmesh.wire.session import FileSize, Kept, Opening, Purpose, Wanted
+
+Until = Callable[..., Awaitable[Any]]
 
 CONTENT = b"GGUF" + bytes(range(251)) + b"\n{}\n"
 DIRECTORY = "0123456789abcdef"

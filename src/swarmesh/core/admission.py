@@ -20,6 +20,7 @@ from swarmesh.core.supply import NoSupply, Supply
 from swarmesh.core.task import Task
 
 QUEUE_MAX_PER_KEY: Final = 1_000
+_ADMIT: Final = Hook.ADMIT
 
 
 class Admission:
@@ -43,6 +44,9 @@ class Admission:
 
     def task(self, event: TaskSubmitted, now_ms: int) -> Task:
         """What a client wants, with the model it gets when it names none."""
+        kills = event.kills
+        if self.poison.crashes:
+            kills = max(kills, min(1, self.poison.kills_of(event.fingerprint, now_ms)))
         return Task(
             task_id=event.task_id,
             model=event.model or default_model(self._fleet) or self.supply.default_model() or event.model,
@@ -57,7 +61,7 @@ class Admission:
             fingerprint=event.fingerprint,
             prefix=event.prefix,
             attempt=event.attempts,
-            kills=max(event.kills, min(1, self.poison.kills_of(event.fingerprint, now_ms))),
+            kills=kills,
             queued_at_ms=now_ms,
         )
 
@@ -66,11 +70,10 @@ class Admission:
 
         Limits hold always; the script has said what it has to say where ``script_asked``.
         """
-        kills = self.poison.kills_of(task.fingerprint, now_ms)
-        if kills >= KILLS_MAX:
+        if self.poison.crashes and (kills := self.poison.kills_of(task.fingerprint, now_ms)) >= KILLS_MAX:
             return refusals.quarantined(kills)
         refusal = self._limits.refusal(task, now_ms)
-        if refusal is None and not script_asked and self._scripted.has(Hook.ADMIT):
+        if refusal is None and not script_asked and self._scripted.has(_ADMIT):
             reason = self._scripted.admit(task_facts(task, now_ms))
             return PolicyRefusedError(f"policy script {self._scripted.name!r}: {reason}") if reason else None
         return refusal

@@ -149,7 +149,9 @@ class Candidates:
         return len(self._current)
 
     def _first(self, lane: _Lane, task: Task, most: int) -> list[Worker]:
-        heap, found, aside = self._lanes[lane], list[Worker](), list[_Entry]()
+        heap = self._lanes[lane]
+        found: list[Worker] = []
+        aside: list[_Entry] = []
         choosy = bool(task.tried) or task.on_probation
         while heap and len(found) < most:
             entry = heap[0]

@@ -15,6 +15,9 @@ CROWD_EXPONENT: Final = 0.5
 """Before anything is known. 0: an engine gets no more done with many tasks at once; 1: each runs as it would alone."""
 CROWD_PRIOR: Final = 4.0
 _RATE_PRIOR: Final = (CROWD_EXPONENT - 1.0) * CROWD_PRIOR
+PRIOR_READ_TOKENS: Final = 100.0
+"""What speaks for `PREFILL_WEIGHT`: less than one prompt. On a GPU it is far too high, and until that is known every
+prompt that was read makes its worker look fast."""
 PRIOR_TASKS: Final = 4.0
 TASKS_HALF_LIFE: Final = 200.0
 _FADE: Final = 0.5 ** (1 / TASKS_HALF_LIFE)
@@ -35,8 +38,8 @@ class Costs:
         self.prefill_weight = PREFILL_WEIGHT
         self.output_tokens = float(DEFAULT_OUTPUT_TOKENS)
         self.crowd_exponent = CROWD_EXPONENT
-        self._read_work = PREFILL_WEIGHT * 1_000.0
-        self._read_tokens = 1_000.0
+        self._read_work = PREFILL_WEIGHT * PRIOR_READ_TOKENS
+        self._read_tokens = PRIOR_READ_TOKENS
         self._written_tokens = PRIOR_TASKS * DEFAULT_OUTPUT_TOKENS
         self._answers = PRIOR_TASKS
         self._crowd_rate = _RATE_PRIOR

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from swarmesh.core import refusals
@@ -33,6 +35,12 @@ from swarmesh.core.script_guard import Scripted
 from swarmesh.core.script_patience import ScriptPatience
 from swarmesh.core.task import Task, TaskFact, TaskStatus
 from swarmesh.core.witness import Witness
+
+# Looked up once: a member of an enum costs a call each time it is taken from its class.
+_DISPATCHED: Final = TaskFact.DISPATCHED
+_ENDED: Final = TaskFact.ENDED
+_RUNNING: Final = TaskStatus.RUNNING
+_LOW: Final = Priority.LOW
 
 
 class Dispatcher:
@@ -108,7 +116,7 @@ class Dispatcher:
         self.delays.took(task, event)
         self.limits.used(task, event, now_ms)
         self.queue.settle(task, event)
-        self._finish(task, TaskFact.ENDED, out)
+        self._finish(task, _ENDED, out)
         self.serve(task.model, now_ms, out)
 
     def progressed(self, event: StreamProgressed, now_ms: int, out: list[Command]) -> None:
@@ -155,7 +163,8 @@ class Dispatcher:
 
     def serve(self, model: ModelName, now_ms: int, out: list[Command]) -> None:
         """Give free slots of a model to its waiting tasks, in order; then those of low tasks to urgent ones."""
-        self._router.refresh(now_ms)
+        if self._fleet.changed:
+            self._router.refresh(now_ms)
         if self.queue.has(model):
             self._fill(model, now_ms, out)
             self._preempt(model, now_ms, out)
@@ -216,7 +225,7 @@ class Dispatcher:
     def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
         # Nobody overtakes a task that could take the same slot; one that failed on whoever is free cannot.
         first = next(self.queue.ready(task.model), None) if self.queue.has(task.model) else None
-        if (first is not None and not self._look_ahead.is_choosy(first)) or self.limits.holds(task):
+        if (first is not None and not self._look_ahead.is_choosy(first)) or (task.durable and self.limits.holds(task)):
             return False
         decision = self._router.choose(task, now_ms)
         if decision.chosen is None:
@@ -229,21 +238,24 @@ class Dispatcher:
         assert worker is not None, "a decision names a known worker"
         if self.witness is not None:
             self.witness.chose(task, decision, now_ms)
-        task.apply(TaskFact.DISPATCHED)
+        task.apply(_DISPATCHED)
         task.attempt += 1
         task.queue_ms += now_ms - task.queued_at_ms
         self._serial += 1
         worker.last_chosen = task.serial = self._serial
         task.engine_pid = worker.engine_pid
-        self._preempted.pop(task.task_id, None)
+        if self._preempted:
+            self._preempted.pop(task.task_id, None)
         self._router.dispatched(worker, task, now_ms)
-        self.victims.add(task)
+        if task.band is _LOW:
+            self.victims.add(task)
         self.queue.take(task)
         self.limits.started(task, now_ms)
-        watched = task.on_probation
+        watched = task.kills > 0 and task.on_probation
         if watched:
             worker.probation = task.task_id
-        self._record(task, out)
+        if task.durable:
+            self._record(task, out)
         out.append(
             StartStream(task.task_id, task.attempt, worker.worker_id, task.model, task.queue_ms, decision, watched)
         )
@@ -296,7 +308,8 @@ class Dispatcher:
         task.worker_id = None
         task.queued_at_ms = now_ms
         self.limits.stopped(task)
-        self._record(task, out)
+        if task.durable:
+            self._record(task, out)
         self.queue.push_front(task)
 
     def _promote_overdue(self, now_ms: int) -> None:
@@ -346,7 +359,7 @@ class Dispatcher:
     def _running(self, task_id: TaskId, attempt: int) -> Task | None:
         # A stream of an earlier attempt may still be talking; only the newest speaks for the task.
         task = self.tasks.get(task_id)
-        if task is None or task.status is not TaskStatus.RUNNING or task.attempt != attempt:
+        if task is None or task.status is not _RUNNING or task.attempt != attempt:
             return None
         return task
 
@@ -363,13 +376,14 @@ class Dispatcher:
     def _finish(self, task: Task, fact: TaskFact, out: list[Command], error: SwarmeshError | None = None) -> None:
         task.apply(fact)
         self.tasks.pop(task.task_id, None)
-        self._preempted.pop(task.task_id, None)
+        if self._preempted:
+            self._preempted.pop(task.task_id, None)
         self.limits.over(task)
         self.queue.settle(task)
-        self._record(task, out)
+        if task.durable:
+            self._record(task, out)
         if error is not None:
             out.append(FailTask(task.task_id, error))
 
     def _record(self, task: Task, out: list[Command]) -> None:
-        if task.durable:
-            out.append(RecordTask(task.task_id, task.status, task.attempt, task.worker_id, task.kills))
+        out.append(RecordTask(task.task_id, task.status, task.attempt, task.worker_id, task.kills))

@@ -34,7 +34,7 @@ Holds = Callable[[Task], bool]
 
 def expected_work(task: Task) -> float:
     """What a task is charged with when it starts, in token-equivalents."""
-    return predicted_work(task.prompt_chars, task.max_tokens)
+    return predicted_work(task.prompt_chars / CHARS_PER_TOKEN, task.max_tokens)
 
 
 def real_work(task: Task, event: StreamEnded | TaskCancelled) -> float | None:
@@ -97,32 +97,42 @@ class Account:
             yield from (task for _, task in self.durable.values())
 
 
+@dataclass(slots=True)
+class _Load:
+    tasks: int = 0
+    work: float = 0.0
+
+
 class Running:
     """What the keys have running of one model that was submitted to one band: how many tasks, and how much work."""
 
     def __init__(self) -> None:
-        self._tasks: dict[KeyId, int] = {}
-        self._work: dict[KeyId, float] = {}
+        self._loads: dict[KeyId, _Load] = {}
 
     def add(self, key_id: KeyId, work: float) -> None:
         """One more task."""
-        self._tasks[key_id] = self._tasks.get(key_id, 0) + 1
-        self._work[key_id] = self._work.get(key_id, 0.0) + work
+        load = self._loads.get(key_id)
+        if load is None:
+            load = self._loads[key_id] = _Load()
+        load.tasks += 1
+        load.work += work
 
     def remove(self, key_id: KeyId, work: float) -> None:
         """One task less, with the work it was added with."""
-        self._tasks[key_id] -= 1
-        self._work[key_id] -= work
-        if not self._tasks[key_id]:
-            del self._tasks[key_id], self._work[key_id]
+        load = self._loads[key_id]
+        load.tasks -= 1
+        load.work -= work
+        if not load.tasks:
+            del self._loads[key_id]
 
     def work_of(self, key_id: KeyId) -> float:
         """What the tasks of a key that run are expected to cost in all."""
-        return self._work.get(key_id, 0.0)
+        load = self._loads.get(key_id)
+        return load.work if load is not None else 0.0
 
     def __contains__(self, key_id: object) -> bool:
         """Whether anything of that key runs."""
-        return key_id in self._tasks
+        return key_id in self._loads
 
 
 class Turns:

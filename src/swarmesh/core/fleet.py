@@ -109,27 +109,29 @@ class Worker:
 
 
 class Fleet:
-    """Every known worker, dead ones too, until it is forgotten."""
+    """Every known worker, dead ones too, until it is forgotten.
+
+    Attributes:
+        changed: Who was noted since `take_changed`; only to be read.
+    """
 
     def __init__(self) -> None:
         self._by_id: dict[WorkerId, Worker] = {}
         self._by_model: dict[ModelName, dict[WorkerId, Worker]] = {}
-        self._changed: dict[WorkerId, None] = {}
+        self.changed: dict[WorkerId, None] = {}
 
     def note(self, worker: Worker) -> None:
         """Something changed that a choice of workers may depend on: whoever changes it says so here."""
-        self._changed[worker.worker_id] = None
+        self.changed[worker.worker_id] = None
 
     def is_noted(self, worker: Worker) -> bool:
         """Whether a change of this worker has not been taken yet."""
-        return worker.worker_id in self._changed
+        return worker.worker_id in self.changed
 
     def take_changed(self) -> list[WorkerId]:
         """Workers that have come, changed or gone since the last call, each once."""
-        if not self._changed:
-            return []
-        changed = list(self._changed)
-        self._changed.clear()
+        changed = list(self.changed)
+        self.changed.clear()
         return changed
 
     def add(self, worker: Worker) -> None:

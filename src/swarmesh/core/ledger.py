@@ -21,24 +21,21 @@ DEFAULT_OUTPUT_TOKENS: Final = 256
 
 
 def predicted_work(
-    prompt_chars: int,
+    unread_tokens: float,
     max_tokens: int,
-    *,
-    cached_tokens: float = 0.0,
     output_tokens: float = DEFAULT_OUTPUT_TOKENS,
     prefill_weight: float = PREFILL_WEIGHT,
 ) -> float:
     """Work of a task in token-equivalents: what it may write plus the weighted cost of reading it.
 
     Args:
-        prompt_chars: Length of the prompt.
+        unread_tokens: Of the prompt, those that have to be read.
         max_tokens: Bound of the answer; 0 for none.
-        cached_tokens: Of the prompt, those that need not be read.
         output_tokens: What is assumed of a task without a bound, or with a higher one.
         prefill_weight: What reading a token takes, writing one being 1.
     """
-    written = min(float(max_tokens), output_tokens) if max_tokens > 0 else output_tokens
-    return written + prefill_weight * max(0.0, prompt_chars / CHARS_PER_TOKEN - cached_tokens)
+    written = float(max_tokens) if 0 < max_tokens < output_tokens else output_tokens
+    return written + prefill_weight * unread_tokens
 
 
 def charge(worker: Worker, task: Task, work: float) -> None:

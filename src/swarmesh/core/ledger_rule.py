@@ -78,7 +78,8 @@ class LedgerRule:
         self, workers: Sequence[Worker], task: Task, cached_tokens: Sequence[float], now_ms: int
     ) -> list[Weighed]:
         """Seconds. All in one loop: this is asked for every task."""
-        costs, tokens, weighed = self._costs, task.prompt_chars / CHARS_PER_TOKEN, list[Weighed]()
+        weighed: list[Weighed] = []
+        costs, tokens = self._costs, task.prompt_chars / CHARS_PER_TOKEN
         per_token, unknown, by_age = (
             AFFINITY * costs.prefill_weight,
             costs.output_tokens,

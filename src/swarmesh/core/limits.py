@@ -10,6 +10,7 @@ starts from a full bucket.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +28,7 @@ RUN_MS_DEFAULT: Final = 5_000
 RUN_MS_WEIGHT: Final = 0.2
 """Share of the newest task in the mean time that tasks of its key run."""
 RETRY_AFTER_S_MAX: Final = 600
+_WAITS: Final = -1
 
 
 def expected_tokens(task: Task) -> int:
@@ -92,18 +94,18 @@ class Limits:
 
     def __init__(self) -> None:
         self.on_change: Callable[[KeyId], None] = lambda _key_id: None
-        self._books: dict[KeyId, KeyBook] = {}
-        self._placed: set[TaskId] = set()
+        self._books: dict[KeyId, KeyBook] = defaultdict(KeyBook)
+        self._places: dict[TaskId, int] = {}
+        """When each task that has a place was started; `_WAITS` for those that were not."""
         self._paid: dict[TaskId, int] = {}
-        self._started_ms: dict[TaskId, int] = {}
 
     def of(self, key_id: KeyId) -> KeyBook:
         """The book of a key, for reading; an empty one when it has asked for nothing yet."""
-        return self._books.get(key_id) or KeyBook()
+        return self._books.get(key_id) or KeyBook()  # Looking makes no book.
 
     def limited(self, event: KeyLimited, now_ms: int) -> None:
         """Limit a key from now on; what it has by then stays."""
-        book = self._book(event.key_id)
+        book = self._books[event.key_id]
         if event.tokens_per_minute != book.tokens_per_minute:
             book.tokens_per_minute = event.tokens_per_minute
             book.left_parts, book.filled_at_ms = event.tokens_per_minute * MINUTE_MS, now_ms
@@ -137,27 +139,27 @@ class Limits:
     def entered(self, task: Task, now_ms: int) -> None:
         """A task was let in."""
         if not task.durable:
-            self._take(self._book(task.key_id), task, now_ms)
+            self._take(self._books[task.key_id], task, now_ms)
 
     def started(self, task: Task, now_ms: int) -> None:
         """A task has a slot."""
-        self._started_ms[task.task_id] = now_ms
-        book = self._book(task.key_id)
+        book = self._books[task.key_id]
         book.running += 1
-        if book.is_limited or task.task_id not in self._placed:
+        if book.is_limited or task.task_id not in self._places:
             self._take(book, task, now_ms)
+        self._places[task.task_id] = now_ms
 
     def stopped(self, task: Task) -> None:
         """A task has lost its slot, and waits again."""
-        book = self._book(task.key_id)
-        self._stop(book, task)
-        if task.durable:
-            self._give_back(book, task)
+        book = self._books[task.key_id]
+        self._leave(book, task, gives_back=task.durable)
 
     def used(self, task: Task, event: StreamEnded, now_ms: int) -> None:
         """A task has come to its end, and this is what it took; call before `over`."""
-        book = self._book(task.key_id)
-        book.run_ms += (now_ms - self._started_ms.get(task.task_id, now_ms) - book.run_ms) * RUN_MS_WEIGHT
+        book = self._books[task.key_id]
+        started_ms = self._places.get(task.task_id, _WAITS)
+        run_ms = now_ms - started_ms if started_ms >= 0 else 0
+        book.run_ms += (run_ms - book.run_ms) * RUN_MS_WEIGHT
         if event.shown_tokens and not event.completion_tokens:
             self._charge_shown(book, task, event.shown_tokens)
             return
@@ -169,16 +171,15 @@ class Limits:
     def cancelled(self, task: Task, event: TaskCancelled) -> None:
         """A client has left, or wanted an end; call before `over`."""
         if event.shown_tokens > 0:
-            self._charge_shown(self._book(task.key_id), task, event.shown_tokens)
+            self._charge_shown(self._books[task.key_id], task, event.shown_tokens)
 
     def over(self, task: Task) -> None:
         """A task is over, however it ended; harmless for one that was never let in."""
-        book = self._book(task.key_id)
-        self._stop(book, task)
-        paid = self._paid.pop(task.task_id, 0)
+        book = self._books[task.key_id]
+        paid = self._paid.pop(task.task_id, 0) if self._paid else 0
         if paid and not task.attempt:  # It never ran.
             book.add(paid)
-        self._give_back(book, task)
+        self._leave(book, task, gives_back=True)
 
     def look(self, now_ms: int) -> None:
         """Time has passed: buckets are a little fuller."""
@@ -188,15 +189,16 @@ class Limits:
                 self.on_change(key_id)
 
     def _take(self, book: KeyBook, task: Task, now_ms: int) -> None:
-        if task.task_id not in self._placed:
-            self._placed.add(task.task_id)
+        if task.task_id not in self._places:
+            self._places[task.task_id] = _WAITS
             book.taken += 1
+        if not book.is_limited:
+            return
         if book.tokens_per_minute and task.task_id not in self._paid:
             book.fill(now_ms)
             self._paid[task.task_id] = expected_tokens(task)
             book.add(-self._paid[task.task_id])
-        if book.is_limited:
-            self.on_change(task.key_id)
+        self.on_change(task.key_id)
 
     def _charge_shown(self, book: KeyBook, task: Task, shown_tokens: int) -> None:
         # At least: what more there was, or how long the prompt really is, nobody has said.
@@ -205,22 +207,17 @@ class Limits:
         paid = self._paid.get(task.task_id, used)
         book.add(min(0, paid - used))
 
-    def _stop(self, book: KeyBook, task: Task) -> None:
-        if self._started_ms.pop(task.task_id, None) is not None:
+    def _leave(self, book: KeyBook, task: Task, *, gives_back: bool) -> None:
+        started_ms = self._places.pop(task.task_id, None)
+        if started_ms is not None and started_ms >= 0:
             book.running -= 1
-
-    def _give_back(self, book: KeyBook, task: Task) -> None:
-        if task.task_id in self._placed:
-            self._placed.remove(task.task_id)
+        if not gives_back:
+            self._places[task.task_id] = _WAITS
+            return
+        if started_ms is not None:
             book.taken -= 1
         if book.is_limited:
             self.on_change(task.key_id)
-
-    def _book(self, key_id: KeyId) -> KeyBook:
-        book = self._books.get(key_id)
-        if book is None:
-            book = self._books[key_id] = KeyBook()
-        return book
 
 
 def _seconds(wait_ms: float) -> int:

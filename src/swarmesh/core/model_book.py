@@ -12,7 +12,7 @@ from swarmesh.core.events import StreamEnded
 from swarmesh.core.exploration import Exploration
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import Priority, WorkerId
-from swarmesh.core.ledger import CHARS_PER_TOKEN, predicted_work
+from swarmesh.core.ledger import CHARS_PER_TOKEN
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.policies import PolicyName, rule_of
 from swarmesh.core.prefix import BLOCK_TOKENS, PrefixIndex
@@ -30,6 +30,7 @@ LESSON_WORK: Final = 4_000.0
 """Token-equivalents that are believed of any task: how long a short one took is measured too roughly."""
 WORK_PER_S_MAX: Final = 50_000.0
 """Token-equivalents; a task that claims more teaches nothing: one absurd report would draw all the others there."""
+_HEALTHY: Final = WorkerStatus.HEALTHY
 _ALL_READ: Final = (0, 1.0)
 """Nothing of a prompt is common to the workers."""
 
@@ -47,6 +48,8 @@ class ModelBook:
     Attributes:
         workers: Every known worker of the model, with what keeps all tasks from it; None for those that are free.
         free: The free ones.
+        orders: Those in which the workers stand: they have to hear of every change; none of a few workers.
+        sign: What a cost is to be multiplied by to be the rule's score.
         reasons: How many there are of each.
     """
 
@@ -65,14 +68,10 @@ class ModelBook:
         """Choose by this rule from now on."""
         self.policy = policy
         self.rule = rule_of(policy, self.costs)
-        self._orders: dict[int, Candidates] = {}
+        self.sign = 1.0 if self.rule.better == "lower" else -1.0
+        self.orders: dict[int, Candidates] = {}
         for worker in self.free.values():
             self.rule.rate(worker, now_ms)
-
-    @property
-    def is_ranked(self) -> bool:
-        """Whether the workers stand in an order, so that it has to hear of every change."""
-        return bool(self._orders)
 
     def candidates(self, task: Task, now_ms: int, most: int) -> tuple[list[Worker], Sequence[float]]:
         """Who may take the task, and what of the prompt each need not read, in tokens; the latter empty for nothing.
@@ -84,9 +83,9 @@ class ModelBook:
             workers = self._first(task, now_ms, most)
         else:
             found: Iterable[Worker] = self.free.values()
-            if task.tried or task.on_probation:
+            if task.tried or (task.kills and task.on_probation):
                 found = [worker for worker in found if kept(worker, task) is None]
-            workers = [worker for worker in found if worker.status is WorkerStatus.HEALTHY] or list(found)
+            workers = [worker for worker in found if worker.status is _HEALTHY] or list(found)
         if not workers or not task.prefix or not self.rule.reads_prefix:
             return workers, ()
         common = self._common(task)
@@ -113,7 +112,7 @@ class ModelBook:
             self._change(known, reason, now_ms)
         if reason is None and (worker.pace.is_stale or worker.trail.marks):
             self.rule.rate(worker, now_ms)
-        for candidates in self._orders.values():
+        for candidates in self.orders.values():
             if reason is None:
                 candidates.offer(worker, now_ms)
             else:
@@ -128,14 +127,14 @@ class ModelBook:
         self.free.pop(worker_id, None)
         self.prefixes.forget(worker_id)
         self.exploration.forget(worker_id)
-        for candidates in self._orders.values():
+        for candidates in self.orders.values():
             candidates.forget(worker_id)
         if len(self.workers) <= LINEAR_MAX:
-            self._orders.clear()
+            self.orders.clear()
 
     def vetoes(self, task: Task) -> tuple[tuple[str, int], ...]:
         """How many workers each filter takes out for this task, by reason."""
-        if not task.tried and not task.on_probation:
+        if not task.tried and not (task.kills and task.on_probation):
             if self._vetoes is None:
                 self._vetoes = tuple((reason, number) for reason, number in self.reasons.items() if reason and number)
             return self._vetoes
@@ -156,39 +155,33 @@ class ModelBook:
         saved = self.prefixes.worth(worker_id, blocks, _ALL_READ) * BLOCK_TOKENS
         return blocks, min(saved, task.prompt_chars / CHARS_PER_TOKEN)
 
-    def work(self, task: Task, cached_tokens: float) -> float:
-        """Predicted work of a task."""
-        return predicted_work(
-            task.prompt_chars,
-            task.max_tokens,
-            cached_tokens=cached_tokens,
-            output_tokens=self.costs.output_tokens,
-            prefill_weight=self.costs.prefill_weight,
-        )
-
     def learn(self, worker: Worker, task: Task, event: StreamEnded, now_ms: int, running: int) -> bool:
         """Take in what a finished task tells, one of ``running``; True when the usual speed is another one now."""
         costs, pace = self.costs, worker.pace
         # What is counted begins with the answer, and of one that was gone on with others have written a part.
         if task.attempt > 1:
-            pace.undone(running)
             return False
         read_tokens = self._read_tokens(worker, task, event)
         work = event.completion_tokens + costs.prefill_weight * read_tokens
-        if event.completion_tokens <= 0 or work > _believable_work(now_ms - task.started_at_ms):
-            pace.undone(running)
+        took_ms = now_ms - task.started_at_ms
+        if event.completion_tokens <= 0 or (work > LESSON_WORK and work > took_ms / 1_000 * WORK_PER_S_MAX):
             return False
+        crowd = max(1.0, (pace.crowd_ms - task.crowd_ms) / took_ms) if took_ms > 0 else 1.0
+        share_s = took_ms / 1_000 * crowd ** (costs.crowd_exponent - 1.0)
         if now_ms - self._lessons_ms >= LESSONS_WINDOW_MS:
             self._lessons_ms, self._lessons = now_ms, 0
         self._lessons += 1
         if self._lessons > LESSONS_MAX:
-            pace.done(work)
+            pace.done(work, share_s)
             return False
         if event.first_token_ms > 0 and task.reads_at_once and read_tokens >= BLOCK_TOKENS:
             costs.read(read_tokens, event.first_token_ms / 1_000, pace.rated)
+            work = event.completion_tokens + costs.prefill_weight * read_tokens  # By what it has just taught.
         costs.wrote(event.completion_tokens)
-        self._compare_with_promise(worker, task, work, now_ms, running)
-        pace.done(work)
+        if took_ms > 0:
+            costs.ran(pace, crowd, 1_000 * work / took_ms)
+        self._compare_with_promise(worker, work, took_ms, now_ms, running)
+        pace.done(work, share_s)
         pace.is_stale = True
         return costs.compare((known.worker.pace for known in self.workers.values()), len(self.workers))
 
@@ -200,14 +193,11 @@ class ModelBook:
         is_free = reason is None
         if (self.free.get(worker.worker_id) is worker) is not is_free:
             return False
-        return all(candidates.holds(worker) is is_free for candidates in self._orders.values())
+        return all(candidates.holds(worker) is is_free for candidates in self.orders.values())
 
-    def _compare_with_promise(self, worker: Worker, task: Task, work: float, now_ms: int, running: int) -> None:
-        pace, took_ms = worker.pace, now_ms - task.started_at_ms
-        if took_ms > 0:
-            self.costs.ran(pace, max(1.0, (pace.crowd_ms - task.crowd_ms) / took_ms), 1_000 * work / took_ms)
-        if took_ms > _SLOW_MS_MIN and pace.is_measured:
-            promised_s = work * max(1, running) / pace.rated
+    def _compare_with_promise(self, worker: Worker, work: float, took_ms: int, now_ms: int, running: int) -> None:
+        if took_ms > _SLOW_MS_MIN and worker.pace.is_measured:
+            promised_s = work * max(1, running) / worker.pace.rated
             if took_ms / 1_000 > SLOW_FACTOR * promised_s:
                 worker.trail.lower(SLOW, now_ms)
 
@@ -233,9 +223,9 @@ class ModelBook:
 
     def _order(self, priority: Priority, now_ms: int) -> Candidates:
         number = self.rule.order_of(priority)
-        found = self._orders.get(number)
+        found = self.orders.get(number)
         if found is None:
-            found = self._orders[number] = Candidates(lambda worker, at_ms: self.rule.rank(worker, number, at_ms))
+            found = self.orders[number] = Candidates(lambda worker, at_ms: self.rule.rank(worker, number, at_ms))
             for worker in self.free.values():
                 found.offer(worker, now_ms)
         return found
@@ -287,10 +277,6 @@ class ModelBook:
         self._vetoes = None
         if reason != _NEW:
             self.reasons[reason] = self.reasons.get(reason, 0) + change
-
-
-def _believable_work(took_ms: int) -> float:
-    return max(LESSON_WORK, took_ms / 1_000 * WORK_PER_S_MAX)
 
 
 _NEW: Final = "new"

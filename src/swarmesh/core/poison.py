@@ -23,16 +23,18 @@ FINGERPRINTS_MAX: Final = 1_000
 
 
 class PoisonBooks:
-    """How many engines requests of one fingerprint have crashed lately."""
+    """How many engines requests of one fingerprint have crashed lately.
+
+    Attributes:
+        crashes: How many and when, by fingerprint; only to be read.
+    """
 
     def __init__(self) -> None:
-        self._crashes: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self.crashes: OrderedDict[int, tuple[int, int]] = OrderedDict()
 
     def kills_of(self, fingerprint: int, now_ms: int) -> int:
         """Engines that this request is known to have crashed within the last `QUARANTINE_MS`."""
-        if not self._crashes:
-            return 0
-        kills, at_ms = self._crashes.get(fingerprint, (0, 0))
+        kills, at_ms = self.crashes.get(fingerprint, (0, 0))
         return kills if fingerprint and now_ms - at_ms <= QUARANTINE_MS else 0
 
     def blame(self, task: Task, worker: Worker, now_ms: int) -> None:
@@ -58,7 +60,7 @@ class PoisonBooks:
     def _note(self, task: Task, now_ms: int) -> None:
         if not task.fingerprint:
             return
-        self._crashes[task.fingerprint] = (task.kills, now_ms)
-        self._crashes.move_to_end(task.fingerprint)
-        while len(self._crashes) > FINGERPRINTS_MAX:
-            self._crashes.popitem(last=False)
+        self.crashes[task.fingerprint] = (task.kills, now_ms)
+        self.crashes.move_to_end(task.fingerprint)
+        while len(self.crashes) > FINGERPRINTS_MAX:
+            self.crashes.popitem(last=False)

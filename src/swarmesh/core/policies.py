@@ -113,7 +113,7 @@ class _ByScore(ABC):
     ) -> list[Weighed]:
         """Each by its score."""
         sign = 1 if self.better == "lower" else -1
-        weighed = list[Weighed]()
+        weighed: list[Weighed] = []
         for index, worker in enumerate(workers):
             score, facts = self.score(worker, task, cached_tokens[index] if cached_tokens else 0.0, now_ms)
             weighed.append((sign * score, 0, worker.last_chosen, index, worker, facts))

@@ -42,7 +42,8 @@ class Victims:
 
         Those on a suspect give way after all others: an urgent task goes where it is likely to run.
         """
-        line, aside = self._lines.get(task.model, []), list[tuple[int, TaskId]]()
+        line = self._lines.get(task.model, [])
+        aside: list[tuple[int, TaskId]] = []
         best: tuple[Task, Worker] | None = None
         while line:
             entry = heappop(line)

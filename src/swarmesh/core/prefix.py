@@ -99,7 +99,8 @@ class PrefixIndex:
     def believed(self, workers: Sequence[Worker], prefix: tuple[int, ...], common: tuple[int, float]) -> list[float]:
         """The `worth` of what each of these has read of it, in order."""
         marks, memories, (shared, weight) = self._marks_of(prefix), self._memories, common
-        known, found = _known(marks, self._holders), list[float]()
+        found: list[float] = []
+        known = _known(marks, self._holders)
         if not known:
             return [0.0] * len(workers)
         first, last, deepest = marks[0], marks[known - 1], _DEPTHS[known - 1] + 1

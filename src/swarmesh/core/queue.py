@@ -21,6 +21,9 @@ class BroodQueue:
 
     The bound per key is the swarm's to hold.
 
+    Attributes:
+        freed: What `take_freed` has not told yet; only to be read.
+
     Args:
         holds: Whether a task may not run now, however many slots are free; `look_again` says that this has changed.
     """
@@ -29,8 +32,8 @@ class BroodQueue:
         self._holds = holds
         self._bands: dict[ModelName, dict[Priority, Turns]] = {}
         self._per_key: dict[KeyId, int] = {}
-        self._freed: dict[ModelName, None] = {}
-        self._paid: dict[TaskId, float] = {}
+        self.freed: dict[ModelName, None] = {}
+        self._paid: dict[TaskId, tuple[float, Running]] = {}
         self._running: dict[tuple[ModelName, Priority], Running] = {}
         self._size = 0
         self._serial = 0
@@ -75,20 +78,23 @@ class BroodQueue:
     def take(self, task: Task) -> None:
         """A task starts, whether it waited or not, and its key pays; one that goes on after a break was paid for."""
         if task.task_id not in self._paid:
-            work = self._paid[task.task_id] = expected_work(task)
-            self._pay(task, work)
-            self._running_at(task.model, task.priority).add(task.key_id, work)
-        self.remove(task)
+            work, running = expected_work(task), self._running_at(task.model, task.priority)
+            self._paid[task.task_id] = work, running
+            if self._bands:
+                self._pay(task, work)
+            running.add(task.key_id, work)
+        if self._bands:
+            self.remove(task)
 
     def settle(self, task: Task, event: StreamEnded | TaskCancelled | None = None) -> None:
         """A task is over; with an event that says what it has cost, its key's account is put right."""
         paid = self._paid.pop(task.task_id, None)
         if paid is None:
             return
-        work = None if event is None else real_work(task, event)
-        if work is not None:
-            self._pay(task, work - paid)
-        self._running_at(task.model, task.priority).remove(task.key_id, paid)
+        work, running = paid
+        if self._bands and event is not None and (real := real_work(task, event)) is not None:
+            self._pay(task, real - work)
+        running.remove(task.key_id, work)
 
     def left_of(self, task: Task) -> float | None:
         """What is left of the turn of a waiting task's key; see `swarmesh.core.fairness.Turns.left_of`."""
@@ -100,11 +106,11 @@ class BroodQueue:
         for model, bands in self._bands.items():
             # Not any(): each band has to look.
             if sum(turns.look_again(key_id) for turns in bands.values()):
-                self._freed[model] = None
+                self.freed[model] = None
 
     def take_freed(self) -> ModelName | None:
         """A model of which tasks may run that were held before, each told once; None when there is no other."""
-        return self._freed.popitem()[0] if self._freed else None
+        return self.freed.popitem()[0] if self.freed else None
 
     def has(self, model: ModelName) -> bool:
         """Whether anything waits for this model."""

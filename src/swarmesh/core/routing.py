@@ -9,11 +9,11 @@ from typing import Final
 import msgspec
 
 from swarmesh.core import script
-from swarmesh.core.candidates import BUSY, kept, unfit
+from swarmesh.core.candidates import BUSY, kept
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import ModelName, Priority, TaskId, WorkerId
-from swarmesh.core.ledger import CHARS_PER_TOKEN, charge, settle
+from swarmesh.core.ledger import CHARS_PER_TOKEN, charge, predicted_work, settle
 from swarmesh.core.ledger_rule import Facts, Weighed
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.model_book import ModelBook
@@ -33,6 +33,9 @@ SCRIPT_CANDIDATES_MAX: Final = 64
 """How many a script is asked about: the best by the policy it stands in for."""
 POLICY_VETO: Final = "policy"
 """What keeps a task from workers that a script will not have it go to."""
+# Looked up once: a member of an enum costs a call each time it is taken from its class.
+_SCORE: Final = Hook.SCORE
+_HEALTHY: Final = WorkerStatus.HEALTHY
 NO_POLICIES: Final[Mapping[ModelName, PolicyName]] = MappingProxyType({})
 
 BEST: Final = "best"
@@ -179,11 +182,13 @@ class Router:
 
     def choose(self, task: Task, now_ms: int) -> Decision:
         """The decision for one task; changes nothing that another decision depends on."""
-        self.refresh(now_ms)
+        self._now_ms = now_ms
+        if self._fleet.changed:
+            self.refresh(now_ms)
         book = self._books.get(task.model)
         if book is None:
             return Decision(task.task_id, self.policy_of(task.model), None, 0.0, 0, (), reason=NOBODY)
-        if self._scripted.has(Hook.SCORE):
+        if self._scripted.has(_SCORE):
             return self._ask_script(book, task, now_ms)
         workers, cached_tokens = book.candidates(task, now_ms, CANDIDATES_MAX)
         ranked = book.rule.weigh(workers, task, cached_tokens, now_ms)
@@ -193,7 +198,7 @@ class Router:
 
     def keeps(self, worker: Worker, task: Task, now_ms: int) -> bool:
         """Whether a script would keep the task from this worker if it had a slot."""
-        if not self._scripted.has(Hook.SCORE):
+        if not self._scripted.has(_SCORE):
             return False
         book = self._books.get(worker.model)
         told = worker_facts(worker, now_ms, all_slots=_all_slots(book) if book is not None else slots_of([worker]))
@@ -214,53 +219,57 @@ class Router:
 
     def dispatched(self, worker: Worker, task: Task, now_ms: int) -> None:
         """Charge a task to the worker it goes to."""
-        self.refresh(now_ms)
-        book, pace = self._books[worker.model], worker.pace
-        task.believed_blocks, cached_tokens = book.read_by(worker.worker_id, task)
-        task.uncached_tokens = max(0.0, task.prompt_chars / CHARS_PER_TOKEN - cached_tokens)
-        task.started_at_ms = now_ms
-        task.reads_at_once = worker.read_until_ms <= now_ms
-        reading_s = task.uncached_tokens * book.costs.prefill_weight / pace.rated
-        worker.read_until_ms = max(worker.read_until_ms, now_ms) + round(1_000 * reading_s)
-        pace.mark(len(worker.running), now_ms, book.costs.crowd_exponent)
-        task.crowd_ms = pace.crowd_ms
-        charge(worker, task, book.work(task, cached_tokens))
+        if self._fleet.changed:
+            self.refresh(now_ms)
+        book, pace, worker_id = self._books[worker.model], worker.pace, worker.worker_id
+        costs, unread = book.costs, task.prompt_chars / CHARS_PER_TOKEN
         if task.prefix:
-            book.prefixes.insert(worker.worker_id, task.prefix)
-        if book.exploration.used(worker.worker_id, now_ms):
+            task.believed_blocks, cached_tokens = book.read_by(worker_id, task)
+            unread -= cached_tokens  # Never more than there are.
+            book.prefixes.insert(worker_id, task.prefix)
+        task.uncached_tokens = unread
+        task.started_at_ms = now_ms
+        busy_until_ms = worker.read_until_ms
+        task.reads_at_once = busy_until_ms <= now_ms
+        reading_ms = round(1_000 * (unread * costs.prefill_weight / pace.rated))
+        pace.mark(len(worker.running), now_ms)
+        worker.read_until_ms = pace.reads(reading_ms, busy_until_ms, now_ms)
+        task.crowd_ms, task.read_mark_ms = pace.crowd_ms, pace.read_sum_ms
+        charge(worker, task, predicted_work(unread, task.max_tokens, costs.output_tokens, costs.prefill_weight))
+        if book.exploration.used(worker_id, now_ms):
             pace.fade()
-        self._touch(book, worker, now_ms)
+        self._touch(book, worker, now_ms, is_news=len(worker.running) >= worker.slots)
 
     def settled(self, worker: Worker, task: Task, now_ms: int, end: StreamEnded | None = None) -> None:
         """Strike a task off the books, and learn from it if it came to its end."""
         book, running = self._books.get(worker.model), len(worker.running)
         was_running = task.task_id in worker.running
         if book is not None and was_running:
-            worker.pace.mark(running, now_ms, book.costs.crowd_exponent)
+            worker.pace.mark(running, now_ms)
         settle(worker, task)  # Before anything is learned, so that nothing that is told can keep a slot.
         if not worker.running:
             worker.read_until_ms = 0
-        if book is not None and was_running:
-            if end is None:
-                worker.pace.undone(running)
-            elif book.learn(worker, task, end, now_ms, running):
-                for known in book.workers.values():
-                    known.worker.pace.is_stale = True
-                    self._fleet.note(known.worker)
+        elif end is not None and was_running and worker.read_until_ms > now_ms:
+            read_at_ms = task.started_at_ms + end.first_token_ms if end.first_token_ms > 0 else 0
+            worker.read_until_ms = worker.pace.has_read(task.read_mark_ms, read_at_ms, worker.read_until_ms, now_ms)
+        if book is not None and was_running and end is not None and book.learn(worker, task, end, now_ms, running):
+            for known in book.workers.values():
+                known.worker.pace.is_stale = True
+                self._fleet.note(known.worker)
         if book is not None:
-            self._touch(book, worker, now_ms)
+            stays_free = worker.status is _HEALTHY and worker.worker_id in book.free
+            self._touch(book, worker, now_ms, is_news=not stays_free)
 
     def broke(self, worker: Worker, now_ms: int) -> None:
         """A stream broke by the worker's fault."""
         worker.trail.broke(now_ms)
         self._fleet.note(worker)
 
-    def _touch(self, book: ModelBook, worker: Worker, now_ms: int) -> None:
+    def _touch(self, book: ModelBook, worker: Worker, now_ms: int, *, is_news: bool) -> None:
         # The worker's books have changed. In a small swarm that is no news as long as it does not fill or free it.
-        is_free = unfit(worker) is None
-        if book.is_ranked or is_free is not (worker.worker_id in book.free):
+        if is_news or book.orders:
             self._fleet.note(worker)
-        elif is_free and (worker.pace.is_stale or worker.trail.marks):
+        elif worker.pace.is_stale or worker.trail.marks:
             book.rule.rate(worker, now_ms)
 
     def _ask_script(self, book: ModelBook, task: Task, now_ms: int) -> Decision:
@@ -306,13 +315,14 @@ def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -
         return Decision(task.task_id, policy, None, 0.0, considered, vetoes, (), missing, book.rule.better)
     chosen, reason = ranked[0], ONLY
     if len(ranked) > 1:
-        reason = _reason(*ranked[:2])
-        explored = _due(book, task, ranked, now_ms)
+        second = ranked[1]
+        reason = BEST if chosen[0] != second[0] else TURN if chosen[1] == second[1] else SENIOR
+        explored = None if book.exploration.is_quiet(now_ms) else _due(book, task, ranked, now_ms)
         if explored is not None and explored[4] is not chosen[4]:
             chosen, reason = explored, MEASURED
             ranked = [each for each in ranked if each[4] is not explored[4]][: CANDIDATES_MAX - 1]
             ranked = sorted([*ranked, explored])
-    sign = _sign(book)
+    sign = book.sign
     candidates = tuple(
         [
             Candidate(worker.worker_id, sign * cost, (), policy, facts)
@@ -332,15 +342,9 @@ def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -
     )
 
 
-def _reason(first: Weighed, second: Weighed) -> str:
-    if first[0] != second[0]:
-        return BEST
-    return TURN if first[1] == second[1] else SENIOR
-
-
 def _due(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -> Weighed | None:
     """Who is to be measured by this task, if anybody is."""
-    if book.policy is not PolicyName.SWARM or book.exploration.is_quiet(now_ms):
+    if book.policy is not PolicyName.SWARM:
         return None
     if ranked[0][4].status is WorkerStatus.SUSPECT:
         return None
@@ -363,7 +367,7 @@ def _asked_about(book: ModelBook, task: Task, now_ms: int) -> tuple[list[Weighed
     """The workers that a script is asked about, best first by the built-in rule, and what it is told of each."""
     workers, cached_tokens = book.candidates(task, now_ms, SCRIPT_CANDIDATES_MAX)
     ranked = sorted(book.rule.weigh(workers, task, cached_tokens, now_ms))[:SCRIPT_CANDIDATES_MAX]
-    sign, all_slots = _sign(book), _all_slots(book)
+    sign, all_slots = book.sign, _all_slots(book)
     return ranked, [
         worker_facts(each[4], now_ms, sign * each[0], cached_tokens[each[3]] if cached_tokens else 0.0, all_slots)
         for each in ranked
@@ -373,11 +377,6 @@ def _asked_about(book: ModelBook, task: Task, now_ms: int) -> tuple[list[Weighed
 def _all_slots(book: ModelBook) -> tuple[int, int]:
     """Of all that serve: of those that are full a script hears nothing else."""
     return slots_of(known.worker for known in book.workers.values() if known.reason in (None, BUSY))
-
-
-def _sign(book: ModelBook) -> float:
-    """What a cost is to be multiplied by to be the rule's score."""
-    return 1.0 if book.rule.better == "lower" else -1.0
 
 
 def default_model(fleet: Fleet) -> ModelName | None:

@@ -5,6 +5,10 @@ whole worker while it is busy: several tasks at once get more done than one, but
 with ``n`` tasks counts ``n ** exponent`` times. The exponent is learned as well, see `swarmesh.core.costs`: without it
 a worker would look fast for being full, and be filled for looking fast. Work is in token-equivalents: one is a token
 written alone.
+
+A task that ends brings its work and its own share of the worker's time, one of ``n`` in time with ``n`` tasks. Were its
+work set against the time since the end before, a long answer would come all at once into a short time: the noise of
+that was larger than most differences between machines.
 """
 
 from __future__ import annotations
@@ -34,8 +38,7 @@ class Pace:
     Attributes:
         work: Decayed sum of work done, in token-equivalents.
         time_s: Decayed sum of the busy time it took.
-        open_s: Busy time since the last task ended, not in ``time_s`` yet.
-        marked_ms: Up to when ``open_s`` counts.
+        marked_ms: Up to when ``crowd_ms`` counts.
         rated: The speed it is compared by, in token-equivalents per second: that of `number`.
         number: The step that its speed is rounded to, see `speed_class`.
         is_stale: What it was rated by has changed since.
@@ -43,11 +46,13 @@ class Pace:
         crowd_ms: Time of all its tasks together; what a task sees of it tells how many there were beside it.
         crowd_mean: Of the logarithm of how many tasks there were at once.
         rate_mean: Of the logarithm of how fast single tasks ran; None before the first.
+        read_sum_ms: Predicted reading of all the prompts it was ever given, one after the other.
+        read_known_ms: How much of that is surely behind it.
+        read_last_ms: Before this it will not have read the prompt that it was given last.
     """
 
     work: float = 0.0
     time_s: float = 0.0
-    open_s: float = 0.0
     marked_ms: int = 0
     rated: float = PRIOR_SPEED
     number: int = 0
@@ -56,25 +61,43 @@ class Pace:
     crowd_ms: int = 0
     crowd_mean: float = 0.0
     rate_mean: float | None = None
+    read_sum_ms: int = 0
+    read_known_ms: int = 0
+    read_last_ms: int = 0
 
-    def mark(self, running: int, now_ms: int, exponent: float) -> None:
+    def mark(self, running: int, now_ms: int) -> None:
         """Count the time up to now; to be called before the number of running tasks changes."""
-        passed_ms = now_ms - self.marked_ms
-        if running and passed_ms:
-            self.open_s += passed_ms / 1_000 * running**exponent
-            self.crowd_ms += passed_ms * running
+        self.crowd_ms += (now_ms - self.marked_ms) * running
         self.marked_ms = now_ms
 
-    def done(self, work: float) -> None:
-        """Take a finished task in."""
+    def done(self, work: float, share_s: float) -> None:
+        """Take a finished task in, with its share of the time; who did not finish came nobody knows how far."""
         fade = 2.0 ** (-work / HALF_LIFE_WORK)
         self.work = self.work * fade + work
-        self.time_s = self.time_s * fade + self.open_s
-        self.open_s = 0.0
+        self.time_s = self.time_s * fade + share_s
 
-    def undone(self, running: int) -> None:
-        """Leave out the share of one of ``running`` tasks that did not finish: nobody knows how far it came."""
-        self.open_s *= (running - 1) / running if running else 0.0
+    def reads(self, reading_ms: int, until_ms: int, now_ms: int) -> int:
+        """It is given a prompt while it reads others until ``until_ms``; until when it reads now."""
+        if until_ms <= now_ms:
+            until_ms, self.read_known_ms = now_ms, self.read_sum_ms
+        self.read_sum_ms += reading_ms
+        self.read_last_ms = now_ms + reading_ms
+        return until_ms + reading_ms
+
+    def has_read(self, mark_ms: int, at_ms: int, until_ms: int, now_ms: int) -> int:
+        """Until when it reads, now that a task has ended whose prompt was read by ``at_ms``, 0 for nobody knows when.
+
+        That prompt was the last in ``mark_ms`` of ``read_sum_ms``. Prompts are read in turn, so only those given later
+        are left. Without this, errors would add up for as long as a worker is never idle, and in a burst they do.
+        """
+        left_ms = self.read_sum_ms - mark_ms
+        if mark_ms <= self.read_known_ms or left_ms < 0:
+            return until_ms  # No news: later ones were read before, or it has had nothing to read since.
+        self.read_known_ms = mark_ms
+        if not 0 < at_ms <= now_ms:
+            return min(until_ms, now_ms + left_ms)
+        at_ms += left_ms
+        return at_ms if not left_ms or at_ms > self.read_last_ms else self.read_last_ms
 
     def differ(self, crowd: float, rate: float) -> tuple[float, float]:
         """How far a task is from this worker's means, in logarithms of the crowd and of the rate; moves the means."""
@@ -89,7 +112,6 @@ class Pace:
         """Believe less of what is known."""
         self.work *= RETURN_FADE
         self.time_s *= RETURN_FADE
-        self.open_s = 0.0
         self.is_stale = True
 
     def rate(self, speed: float, until_ms: int) -> None:

@@ -163,7 +163,8 @@ class Swarm:
                 self.scaler.load_time_known(event)
             case _:
                 assert_never(event)
-        self.dispatcher.serve_freed(now_ms, out)
+        if self.dispatcher.queue.freed:
+            self.dispatcher.serve_freed(now_ms, out)
         if self.scripted.is_off and (alarm := self.scripted.take_alarm()) is not None:
             out.append(RaiseAlarm(WorkerId(""), ScriptFailedError.code, alarm))
         return out

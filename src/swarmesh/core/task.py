@@ -58,7 +58,7 @@ class IllegalTransitionError(ValueError):
     """A fact that cannot happen in this state; the state is left as it was."""
 
 
-class Task(msgspec.Struct):
+class Task(msgspec.Struct, gc=False):
     """A task between its submission and its end; final tasks leave the core.
 
     Attributes:
@@ -81,6 +81,7 @@ class Task(msgspec.Struct):
         believed_blocks: Of ``prefix``, what the worker was thought to have read before.
         crowd_ms: `Pace.crowd_ms` of the worker when it was given this task.
         reads_at_once: The worker had no other prompt to read when it was given this one.
+        read_mark_ms: `Pace.read_sum_ms` of the worker with this prompt.
         charge: Predicted work in token-equivalents on the ledger of ``worker_id``.
         serial: Rises with every dispatch of any task; the highest is the newest.
         engine_pid: The engine it was dispatched to, as the worker had reported it.
@@ -119,6 +120,7 @@ class Task(msgspec.Struct):
     uncached_tokens: float = 0.0
     believed_blocks: int = 0
     reads_at_once: bool = False
+    read_mark_ms: int = 0
     crowd_ms: int = 0
 
     @property

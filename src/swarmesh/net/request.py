@@ -13,15 +13,18 @@ class Request:
         target: As sent: path and query.
         headers: Names in lower case, in order.
         body: Whole; its size was checked while it came in.
+        path: The target without its query.
+        query: What follows the question mark.
         keep_alive: The client can use the connection again.
         http_1_0: The client does not know chunked bodies.
     """
 
-    __slots__ = ("body", "headers", "http_1_0", "keep_alive", "method", "target")
+    __slots__ = ("body", "headers", "http_1_0", "keep_alive", "method", "path", "query", "target")
 
     def __init__(self, method: str, target: bytes, headers: Headers) -> None:
         self.method = method
         self.target = target
+        self.path, _, self.query = target.partition(b"?")
         self.headers = headers
         self.body = b""
         self.keep_alive = True
@@ -33,13 +36,3 @@ class Request:
             if key == name:
                 return value
         return None
-
-    @property
-    def path(self) -> bytes:
-        """The target without its query."""
-        return self.target.partition(b"?")[0]
-
-    @property
-    def query(self) -> bytes:
-        """What follows the question mark."""
-        return self.target.partition(b"?")[2]

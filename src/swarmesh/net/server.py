@@ -13,6 +13,7 @@ import msgspec
 
 from swarmesh.core.errors import BadInputError, BodyTooLargeError, HeadTooLargeError, RequestTimeoutError, SwarmeshError
 from swarmesh.net.exchange import Exchange
+from swarmesh.net.outbox import Outbox
 from swarmesh.net.request import Request
 from swarmesh.wire.http1 import HEAD_BYTES_MAX, Headers
 
@@ -36,12 +37,17 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class HttpServer:
-    """Connections of one listening socket, with the clock that bounds their waiting."""
+    """Connections of one listening socket, with the clock that bounds their waiting.
 
-    def __init__(self, application: Application, limits: Limits | None = None) -> None:
+    Args:
+        gathers_writes: See `swarmesh.net.outbox`.
+    """
+
+    def __init__(self, application: Application, limits: Limits | None = None, *, gathers_writes: bool = False) -> None:
         self.application = application
         self.limits = limits or Limits()
         self.connections: set[ServerConnection] = set()
+        self.outbox = Outbox(gathers=gathers_writes)
         self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
         self._bound: list[socket.socket] = []
@@ -88,6 +94,7 @@ class HttpServer:
     async def close(self) -> None:
         """Close every connection; answers that are not finished are cut."""
         self.stop_listening()
+        self.outbox.flush()
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self.connections):
@@ -109,6 +116,7 @@ class ServerConnection(asyncio.Protocol):
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._limits = server.limits
+        self._head_bytes_max = server.limits.head_bytes_max
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -151,7 +159,7 @@ class ServerConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse(self._over_limit or BadInputError(f"the request is not valid HTTP/1.1: {error}"))
         else:
-            if max(self._head_bytes, self._unseen_bytes) > self._limits.head_bytes_max:
+            if self._head_bytes > self._head_bytes_max or self._unseen_bytes > self._head_bytes_max:
                 self._refuse(self._head_too_large())
         self._answer_next()
 
@@ -185,12 +193,8 @@ class ServerConnection(asyncio.Protocol):
         """One header; trailers are counted and dropped, they came after everything was decided."""
         self._head_bytes += len(name) + len(value) + 4
         self._unseen_bytes = 0
-        if self._in_body:
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self._expects_continue = True
-        self._headers.append((name, value))
+        if not self._in_body:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole; what announces too large a body is refused before it comes."""
@@ -198,12 +202,16 @@ class ServerConnection(asyncio.Protocol):
         self._http_version = self._parser.get_http_version()
         if self._http_version not in {"1.1", "1.0"}:
             self._stop(BadInputError(f"HTTP/{self._http_version} is not spoken here"))
-        if self._head_bytes > self._limits.head_bytes_max:
+        if self._head_bytes > self._head_bytes_max:
             self._stop(self._head_too_large())
+        expects_continue = False
         for name, value in self._headers:
-            if name == b"content-length" and int(value) > self._limits.body_bytes_max:
-                self._stop(self._too_large())
-        if self._expects_continue and self._active is None and not self._waiting:
+            if name == b"content-length":
+                if int(value) > self._limits.body_bytes_max:
+                    self._stop(self._too_large())
+            elif name == b"expect":
+                expects_continue = expects_continue or value.lower() == b"100-continue"
+        if expects_continue and self._active is None and not self._waiting:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -230,7 +238,7 @@ class ServerConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
         if self._transport is not None:
-            self._transport.write(data)
+            self._server.outbox.write(self._transport, data)
 
     def exchange_finished(self, *, keep_alive: bool) -> None:
         """The present answer is whole; go on with the next request, or close."""
@@ -238,6 +246,8 @@ class ServerConnection(asyncio.Protocol):
         self._since_s = self._loop.time()
         if self._transport is None:
             return
+        if self._refused or not keep_alive:
+            self._server.outbox.flush()
         if self._refused:
             self._transport.write_eof()
             self._loop.call_later(LINGER_S, self.abort)
@@ -274,7 +284,6 @@ class ServerConnection(asyncio.Protocol):
         self._unseen_bytes = 0  # What came since it last handed anything on: an unfinished line.
         self._begun = False
         self._in_body = False
-        self._expects_continue = False
 
     def _answer_next(self) -> None:
         # Not while the client has the answer before still to read: the next could not be told to wait for it.

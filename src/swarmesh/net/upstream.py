@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from swarmesh.core.errors import EngineError, SwarmeshError
 from swarmesh.net.address import Address
+from swarmesh.net.outbox import Outbox
 from swarmesh.wire.http1 import HEAD_BYTES_MAX, Framer, ResponseHead, parse_response_head
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -38,6 +39,7 @@ class UpstreamPool:
         self._open: set[UpstreamConnection] = set()
         self._severed_until_s = 0.0
         self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox()
 
     def request(self, payload: bytes, sink: Sink) -> UpstreamCall:
         """Send a whole request (head and body, in one write) and hand the answer to ``sink``."""
@@ -78,10 +80,13 @@ class UpstreamPool:
             self._idle.pop().close()
 
     def _take_idle(self) -> UpstreamConnection | None:
+        idle = self._idle
+        if not idle:
+            return None
         oldest_s = self._loop.time() - self.idle_ttl_s
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable and connection.idle_since_s >= oldest_s:
+        while idle:
+            connection = idle.pop()
+            if connection.idle_since_s >= oldest_s and connection.usable:
                 return connection
             connection.close()
         return None
@@ -195,7 +200,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._call = call
         self._head = None
         call.attached(self)
-        self._transport.write(call.payload)
+        self._pool.outbox.write(self._transport, call.payload)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport; asyncio has set TCP_NODELAY."""
@@ -214,7 +219,10 @@ class UpstreamConnection(asyncio.Protocol):
                 head, data = self._read_head(data)
                 if head is None:
                     return
-            ended, data = self._read_body(data)
+            if head is not None and len(data) == head.length:
+                ended = True  # Most short answers come with their head: there is nothing to count.
+            else:
+                ended, data = self._read_body(data)
         except SwarmeshError as error:
             self.break_off(error.message)
             return
@@ -266,7 +274,9 @@ class UpstreamConnection(asyncio.Protocol):
             call.fail(reason)
 
     def _read_head(self, data: bytes) -> tuple[ResponseHead | None, bytes]:
-        self._buffer += data
+        if self._buffer:
+            data = self._buffer + data
+        self._buffer = data
         while True:
             head_text, found, rest = self._buffer.partition(b"\r\n\r\n")
             if len(head_text) > HEAD_BYTES_MAX:
@@ -277,7 +287,9 @@ class UpstreamConnection(asyncio.Protocol):
             head = parse_response_head(head_text)
             if head.status >= 200:
                 break  # Interim answers (100 Continue) are nobody's business but ours.
-        self._head, self._framer, self._buffer = head, head.framer(), b""
+        self._head, self._framer, self._buffer = head, None, b""
+        if len(rest) != head.length:
+            self._framer = head.framer()
         return head, rest
 
     def _read_body(self, data: bytes) -> tuple[bool, bytes]:
@@ -294,7 +306,9 @@ class UpstreamConnection(asyncio.Protocol):
         if call is not None:
             call.connection = None
         self._reused = True
-        if self._head.keep_alive and self.usable and not self._out_of_step:
+        transport = self._transport
+        is_open = transport is not None and not transport.is_closing()
+        if is_open and self._head.keep_alive and not self._out_of_step:
             self._pool.release(self)
         else:
             self.close()

@@ -61,13 +61,13 @@ class Passage(Protocol):
 
 def passage_for(head: ResponseHead, request: Request) -> Passage:
     """The cheapest passage that this worker's answer and this client allow."""
-    if request.http_1_0 and not head.chunked:
-        return AsItIs(head) if not head.until_close else UntilClose(head)
+    if head.length >= 0:
+        return _OF_KNOWN_LENGTH
     if request.http_1_0:
         return UntilClose(head)
     if head.until_close:
         return Chunked(head)
-    return AsItIs(head)
+    return AsItIs(is_events=_is_event_stream(head))
 
 
 class EventGate:
@@ -102,9 +102,9 @@ class AsItIs:
 
     __slots__ = ("_gate", "is_events", "keeps_alive")
 
-    def __init__(self, head: ResponseHead) -> None:
+    def __init__(self, *, is_events: bool) -> None:
         self.keeps_alive = True
-        self.is_events = head.chunked and _is_event_stream(head)
+        self.is_events = is_events
         self._gate = EventGate(CHUNK_ENDS) if self.is_events else None
 
     def head(self, head: ResponseHead, extra: bytes) -> bytes:
@@ -133,6 +133,10 @@ class AsItIs:
     def payload(self, sent: bytes) -> bytes:
         """See `Passage`."""
         return _unchunked(sent)
+
+
+_OF_KNOWN_LENGTH: Final = AsItIs(is_events=False)
+"""One for all: nothing of such an answer is kept or counted."""
 
 
 class Chunked:

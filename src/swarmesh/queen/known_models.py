@@ -31,8 +31,9 @@ class KnownModels:
     def resolve(self, name: str) -> tuple[ModelName, bool]:
         """The model a task asks for, the default for an empty name; and whether it is known though nobody serves it."""
         model = ModelName(name) if name else self._default()
-        served = bool(self._fleet.of_model(model))
-        return model, bool(model) and (served or model in self._scaled or model in self._catalog_names())
+        if self._fleet.of_model(model):
+            return model, True
+        return model, bool(model) and (model in self._scaled or model in self._catalog_names())
 
     def has(self, model: ModelName) -> bool:
         """Whether somebody serves it, or it is known though nobody does."""

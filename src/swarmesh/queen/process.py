@@ -122,7 +122,8 @@ class Queen:
         self._relay = Relay(self._driver, self._models, self._vigil, background, streams_max=streams_max)
         control = AsgiBridge(control_app(self._routes()), _escaped)
         front = Front(keys, self._relay, background, FlowRoutes(self._flows, self._models), control)
-        self._server = HttpServer(front, Limits(body_bytes_max=settings.queennode.body_bytes_max))
+        limits = Limits(body_bytes_max=settings.queennode.body_bytes_max)
+        self._server = HttpServer(front, limits, gathers_writes=True)
         self._ticker: asyncio.Task[None] | None = None
         self.url = ""
         self._address = ""

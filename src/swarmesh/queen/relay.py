@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -27,6 +26,9 @@ from swarmesh.wire.body import decode_body
 from swarmesh.wire.openai import ChatRequest, CompletionRequest, EmbeddingRequest, OpenAiRequest
 
 RETRY_AFTER_S: Final = 5
+# Looked up once: a member of an enum costs a call each time it is taken from its class.
+_LOW: Final = Priority.LOW
+_MEDIUM: Final = Priority.MEDIUM
 
 
 class Relay:
@@ -67,17 +69,16 @@ class Relay:
             exchange.fail(error)
             return
         exchange.request.body = b""  # The decoded form is all that is needed from here on.
-        run = partial(self._run, identity=identity)
         if isinstance(request, EmbeddingRequest):
-            run(exchange, request)
+            self._run(exchange, request, identity=identity)
         elif request.background:
             self._take_in_background(exchange, identity, request)
         elif request.choices() > 1:
-            self._take_several(exchange, identity, request, run)
-        elif request.priority is Priority.LOW and not request.streams():
-            Collected(exchange, request).begin(partial(run, tells_waiting=False))
+            self._take_several(exchange, identity, request)
+        elif request.priority is _LOW and not request.streams():
+            Collected(exchange, request).begin(partial(self._run, identity=identity, tells_waiting=False))
         else:
-            run(exchange, request)
+            self._run(exchange, request, identity=identity)
 
     def _refuse(self, exchange: Exchange, key_id: KeyId) -> None:
         words = f"{self.active} answers are relayed already, the most there may be"
@@ -85,20 +86,14 @@ class Relay:
         self._driver.refused.add_unread(task_id, error, key_id)
         exchange.fail(error, [(TASK_HEADER, task_id.encode())])
 
-    def _take_several(
-        self,
-        exchange: Exchange,
-        identity: Identity,
-        request: ChatRequest | CompletionRequest,
-        run: Callable[[Exchange, OpenAiRequest], None],
-    ) -> None:
+    def _take_several(self, exchange: Exchange, identity: Identity, request: ChatRequest | CompletionRequest) -> None:
         # Each choice is a task, and all of them are under way at once: more than a key may have never are.
         most, wanted = self._driver.swarm.dispatcher.limits.of(identity.key_id).concurrency, request.choices()
         if 0 < most < wanted:
             words = f"n is {wanted}, and this key may have {most} answers under way at once"
             exchange.fail(InvalidValueError(words, hint=f"Ask for {most} at most.", param="n"))
             return
-        Choices(exchange, request).begin(run)
+        Choices(exchange, request).begin(partial(self._run, identity=identity))
 
     def _new_task_id(self) -> TaskId:
         return TaskId(f"{self._prefix}-{next(self._serial)}")
@@ -115,7 +110,7 @@ class Relay:
     def _run(
         self, exchange: Exchange, request: OpenAiRequest, *, identity: Identity, tells_waiting: bool = True
     ) -> None:
-        priority = request.priority or Priority.MEDIUM
+        priority, streams = request.priority or _MEDIUM, request.streams()
         request.priority = msgspec.UNSET
         if not isinstance(request, EmbeddingRequest):
             request.background = request.resume = msgspec.UNSET  # What is for us, and what only a queen may say.
@@ -128,17 +123,20 @@ class Relay:
             prompt_chars=request.prompt_chars(),
             max_tokens=request.bound_tokens() * request.choices(),
             model_known=known,
-            resumable=request.streams(),
+            resumable=streams,
             fingerprint=request.fingerprint(),
             prefix=request.prefix(),
         )
-        answer = RelayedAnswer(self, self._driver, exchange, event, request, tells_waiting=tells_waiting)
+        on_over = self._stream_over if streams else self._over
+        answer = RelayedAnswer(on_over, self._driver, exchange, event, request, tells_waiting=tells_waiting)
         self.active += 1
-        if request.streams():  # Nothing else is pinged, or has a client who could be told that it waits.
+        if streams:  # Nothing else is pinged, or has a client who could be told that it waits.
             self._vigil.add(answer)
         self._driver.run(answer)
 
-    def over(self, answer: RelayedAnswer) -> None:
-        """See `swarmesh.queen.relayed_answer.AnswerKeeper`."""
-        self.active -= 1
+    def _stream_over(self, answer: RelayedAnswer) -> None:
         self._vigil.remove(answer)
+        self.active -= 1
+
+    def _over(self, _answer: RelayedAnswer) -> None:
+        self.active -= 1

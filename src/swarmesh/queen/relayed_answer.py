@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from msgspec import UNSET
@@ -35,19 +36,15 @@ WHOLE_BYTES_MAX: Final = 1024 * 1024
 """An answer that is no stream is kept back up to this until it is whole, so that another worker can start it over."""
 
 _encoder = msgspec.json.Encoder()
-
-
-class AnswerKeeper(Protocol):
-    """Who has to know when an answer is over (`swarmesh.queen.relay.Relay`)."""
-
-    def over(self, answer: RelayedAnswer) -> None:
-        """It is."""
+_AGENT: Final = Dialect.AGENT
+_NOTHING_SHOWN: Final = Journal()  # One for all of which nothing was shown: most come whole and need none of their own.
 
 
 class RelayedAnswer:
     """One task of the relay: a `Runner` to the driver, a `Sink` to the upstream connection, watched for silence.
 
     Args:
+        on_over: Told once, when the answer is over.
         tells_waiting: The client reads a stream, and may be told in it what it waits for before there is a worker.
     """
 
@@ -58,9 +55,9 @@ class RelayedAnswer:
         "_exchange",
         "_is_early",
         "_journal",
-        "_keeper",
         "_last",
         "_link",
+        "_on_over",
         "_opening",
         "_over",
         "_passage",
@@ -83,7 +80,7 @@ class RelayedAnswer:
 
     def __init__(
         self,
-        keeper: AnswerKeeper,
+        on_over: Callable[[RelayedAnswer], None],
         driver: Driver,
         exchange: Exchange,
         submitted: TaskSubmitted,
@@ -91,14 +88,14 @@ class RelayedAnswer:
         *,
         tells_waiting: bool = False,
     ) -> None:
-        self._keeper = keeper
+        self._on_over = on_over
         self._driver = driver
         self._exchange = exchange
         self.submitted = submitted
         self._task_id = submitted.task_id
         self._tells_waiting = tells_waiting
         self._request = request
-        self._journal = Journal()
+        self._journal = _NOTHING_SHOWN
         self._link: WorkerLink | None = None
         self._call: UpstreamCall | None = None
         self._passage: Passage | None = None
@@ -106,10 +103,7 @@ class RelayedAnswer:
         self._replay: Replay | None = None
         self._refusal: Refusal | None = None
         self._pending = self._last = self._opening = b""
-        self._attempt = 0
-        self._queue_ms = 0
-        self._quiet_ticks = self._unshown_ticks = 0
-        self._watched_events = 0
+        self._attempt = self._queue_ms = self._quiet_ticks = self._unshown_ticks = self._watched_events = 0
         self._paused = self._pinged = self._over = self._is_early = False
         exchange.on_abort = self._client_left
         exchange.on_pause = self._client_slow
@@ -126,7 +120,7 @@ class RelayedAnswer:
         self._last = b""
         self._quiet_ticks = 0
         self._watched_events = PROGRESS_EVENTS if command.watched else 0
-        self._pinged = link.dialect is Dialect.AGENT and self._request.streams()
+        self._pinged = link.dialect is _AGENT and self._request.streams()
         self._request.model = link.remote_model or command.model
         if self._exchange.started:
             if not self._prepared_to_go_on(link):
@@ -135,8 +129,8 @@ class RelayedAnswer:
             self._passage = None
         if self._pinged and not self._has_shown():
             draw_seed(self._request)
-        body = _encoder.encode(self._request)
-        self._call = link.post(self._request.target, body, self._task_id, command.attempt, self)
+        request = self._request
+        self._call = link.post(request.target, _encoder.encode(request), self._task_id, command.attempt, self)
         if self._paused:
             self._call.pause(True)
 
@@ -166,6 +160,9 @@ class RelayedAnswer:
 
     def received(self, head: ResponseHead | None, data: bytes, *, ended: bool) -> None:
         """See `swarmesh.net.upstream.Sink`."""
+        if ended and head is not None and head.length >= 0 and head.status < 400 and self._passage is None:
+            self._came_at_once(head, data)
+            return
         self._quiet_ticks = 0
         before, self._last = self._last, data
         try:
@@ -174,7 +171,6 @@ class RelayedAnswer:
                 self._refused(self._refusal, data, ended=ended)
                 return
             assert self._through is not None, "a head comes before its body"
-            # An answer that is no stream, which most are, is whole without being looked at.
             whole = ended and (not self._is_events() or DONE_MARK in before + data)
             passed = self._through.forward(data, ended=whole)
         except SwarmeshError as error:
@@ -210,6 +206,14 @@ class RelayedAnswer:
 
     # inside
 
+    def _came_at_once(self, head: ResponseHead, data: bytes) -> None:
+        # As most answers do that are no stream: nothing has to be remembered between its parts.
+        self._call = None
+        self._passage = passage_for(head, self._exchange.request)
+        self._exchange.write(self._passage.head(head, decision_lines(*self._decision())) + data)
+        self._report.whole(data[:OPENING_BYTES], b"", data, is_stream=False)
+        self._whole()
+
     def _opened(self, head: ResponseHead, data: bytes) -> bytes:
         if head.status >= 400:
             self._refusal = Refusal(head)
@@ -232,6 +236,8 @@ class RelayedAnswer:
             self._exchange.write(first + passed)
             if self._report.first_token_ms < 0:
                 self._report.passed(self._last)
+            if self._journal is _NOTHING_SHOWN:
+                self._journal = Journal()
             self._journal.append(passed)
             if self._watched_events and not ended:
                 self._note_progress(passed.count(b"data: "))
@@ -322,13 +328,7 @@ class RelayedAnswer:
             self._report_broken(code, f"{self._worker_name()}: {error.message}")
 
     def _report_broken(
-        self,
-        code: str,
-        message: str,
-        *,
-        blame: Blame = Blame.WORKER,
-        resumable: bool = True,
-        final: bool = False,
+        self, code: str, message: str, *, blame: Blame = Blame.WORKER, resumable: bool = True, final: bool = False
     ) -> None:
         self._drop_rest()
         if self._exchange.started:
@@ -389,7 +389,7 @@ class RelayedAnswer:
     def _finished(self) -> None:
         if not self._over:
             self._over = True
-            self._keeper.over(self)
+            self._on_over(self)
             self._exchange.on_abort = self._exchange.on_pause = None
 
     def _worker_name(self) -> str:
