@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from queen_rig import Rig, running_queen
 from scripted_worker import ScriptedAgent, ScriptedWorker
@@ -21,11 +25,29 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 WAIT_S = 15.0
+SHORT_TMP = "/tmp"
 STEP_S = 0.002
+
+SAME, SEEK = "same", "seek"
+settings.register_profile(SAME, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(SEEK, deadline=None)
 
 Until = Callable[..., Awaitable[Any]]
 NewWorker = Callable[..., Awaitable[ScriptedWorker]]
 NewAgent = Callable[[str], Awaitable[ScriptedAgent]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a directory of its own for temporary files, which ends with it: the sockets of every home that is
+    too deep for them lie there, and a queen that a test kills takes nothing away. Its path is short for their sake;
+    pytest's own directories stay where they were."""
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    made = tempfile.mkdtemp(prefix="smtest-", dir=SHORT_TMP)
+    os.environ["TMPDIR"] = tempfile.tempdir = made
+    config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
+    if not config.getoption("--hypothesis-profile"):
+        # The same examples in each run, however slow the machine is; a profile or a seed looks for others.
+        settings.load_profile(SAME if config.getoption("--hypothesis-seed") is None else SEEK)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

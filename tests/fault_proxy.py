@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,6 +64,8 @@ class Traffic:
         made: Connections in all.
         open: Connections at this moment.
         open_max: The most there were at a time.
+        held: Those of them that whoever connected has not ended, as far as that has come through the wire.
+        held_max: The most of these at a time; how soon the target lets go of its end does not count.
         bytes_up: That the target was given.
         bytes_down: That it gave.
     """
@@ -71,6 +73,8 @@ class Traffic:
     made: int = 0
     open: int = 0
     open_max: int = 0
+    held: int = 0
+    held_max: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
 
@@ -90,6 +94,7 @@ class FaultProxy:
         self._faults = GOOD
         self._writers: set[asyncio.StreamWriter] = set()
         self._links: set[asyncio.Task[Any]] = set()
+        self._held: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._over = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,6 +155,9 @@ class FaultProxy:
         traffic.made += 1
         traffic.open += 1
         traffic.open_max = max(traffic.open_max, traffic.open)
+        traffic.held += 1
+        traffic.held_max = max(traffic.held_max, traffic.held)
+        self._held.add(link)
         try:
             with self._known(writer):
                 await self._passing(Way.UP)
@@ -158,16 +166,24 @@ class FaultProxy:
             writer.transport.abort()  # The target is not there, or the wire is rolled up.
         finally:
             traffic.open -= 1
+            self._let_go(link)
             self._links.discard(link)
+
+    def _let_go(self, link: asyncio.Task[Any]) -> None:
+        if link in self._held:
+            self._held.discard(link)
+            self.traffic.held -= 1
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         target_reader, target_writer = await asyncio.open_connection(*self._target, limit=CHUNK_BYTES)
+        link = asyncio.current_task()
+        assert link is not None, "`_accept` is one"
         with self._known(target_writer):
             for each in (writer, target_writer):
                 each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.TaskGroup() as ways:
-                ways.create_task(self._carry(Way.UP, reader, target_writer))
-                ways.create_task(self._carry(Way.DOWN, target_reader, writer))
+                ways.create_task(self._carry(Way.UP, reader, target_writer, lambda: self._let_go(link)))
+                ways.create_task(self._carry(Way.DOWN, target_reader, writer, lambda: None))
 
     @contextmanager
     def _known(self, writer: asyncio.StreamWriter) -> Iterator[None]:
@@ -178,10 +194,12 @@ class FaultProxy:
             self._writers.discard(writer)
             writer.close()
 
-    async def _carry(self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ended: Callable[[], None]
+    ) -> None:
         """One direction: what is read at a time is written when it is due, and an end of it is passed on as well."""
         on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(CHUNKS_HELD_MAX)
-        arriving = asyncio.create_task(self._read(reader, on_the_way))
+        arriving = asyncio.create_task(self._read(reader, on_the_way, ended))
         try:
             while True:
                 due_s, chunk = await on_the_way.get()
@@ -197,13 +215,17 @@ class FaultProxy:
         finally:
             arriving.cancel()
 
-    async def _read(self, reader: asyncio.StreamReader, on_the_way: asyncio.Queue[tuple[float, bytes]]) -> None:
+    async def _read(
+        self, reader: asyncio.StreamReader, on_the_way: asyncio.Queue[tuple[float, bytes]], ended: Callable[[], None]
+    ) -> None:
         chunk = b"-"
         while chunk:
             try:
                 chunk = await reader.read(CHUNK_BYTES)
             except OSError:
                 chunk = b""
+            if not chunk:
+                ended()
             await on_the_way.put((asyncio.get_running_loop().time() + self._faults.delay_ms / 1000, chunk))
             if not self._faults.delay_ms:
                 await on_the_way.join()  # A wire that is not long holds nothing.

@@ -63,7 +63,9 @@ class HostSwarm(Swarm):
     def hosts(self) -> dict[str, dict[str, Any]]:
         """What ``hosts list`` shows, by name, without this machine."""
         with self.http() as client:
-            rows = client.get("/v2/swarmesh/hosts").json()["hosts"]
+            answer = client.get("/v2/swarmesh/hosts")
+        assert answer.is_success, (answer.text, self.said())
+        rows = answer.json()["hosts"]
         return {row["name"]: row for row in rows if row["status"] != "local"}
 
     def host_until(self, name: str, status: str, *, timeout_s: float = 30.0) -> dict[str, Any]:
@@ -103,12 +105,14 @@ class Trio:
         machines: By the names they have in the swarm.
         proxy: The way to the last of them.
         added_s: How long each add took, all at a time.
+        held_max: How many connections she held at most to the last one, while it was added and its rustbee started.
     """
 
     swarm: HostSwarm
     machines: Mapping[str, Machine]
     proxy: FaultProxy
     added_s: Mapping[str, float]
+    held_max: int
 
     @property
     def slow(self) -> str:
@@ -157,7 +161,7 @@ def three_machines(home: Path) -> Iterator[Trio]:
                     zip(places, threads.map(lambda name: _added(swarm, name, *places[name]), places), strict=True)
                 )
                 list(threads.map(swarm.spawn, places))
-            yield Trio(swarm, machines, proxy, added_s)
+            yield Trio(swarm, machines, proxy, added_s, proxy.traffic.held_max)
 
 
 @contextmanager

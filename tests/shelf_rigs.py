@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -234,6 +235,6 @@ async def _remote(user_home: Path) -> RemoteProcess:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=LINE_BYTES_MAX,
-        env={"PATH": os.environ["PATH"], "HOME": str(user_home)},
+        env={"PATH": os.environ["PATH"], "HOME": str(user_home), "TMPDIR": tempfile.gettempdir()},
     )
     return RemoteProcess(process, ended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ class ShellHere:
     """See `swarmesh.hosts.remote_process.RemoteShell`."""
 
     def __init__(self, user_home: Path, **environment: str) -> None:
-        self._environment = {"PATH": os.environ["PATH"], "HOME": str(user_home), **environment}
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(user_home),
+            "TMPDIR": tempfile.gettempdir(),
+            **environment,
+        }
 
     async def start(self, order: Mapping[str, Any]) -> RemoteProcess:
         return await RemoteProcess.start(["/bin/sh", "-c", REMOTE_COMMAND], order, ended, self._environment)

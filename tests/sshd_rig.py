@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -65,7 +66,7 @@ class SshdRig:
             "PermitRootLogin": "yes",
             "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no",
-            "SetEnv": f"HOME={self.login_home}",
+            "SetEnv": f"HOME={self.login_home} TMPDIR={tempfile.gettempdir()}",
             **options,
         }
         config = self.directory / "sshd_config"

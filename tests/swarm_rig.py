@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,14 @@ import openai
 
 SWARMESH = str(Path(sys.executable).parent / "swarmesh")
 COMMAND_TIMEOUT_S = 60
+LOG_CHARS_SHOWN = 4_000
 
 
 def run_alone(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """One command in a home where nothing runs, with nothing else in its environment."""
     return subprocess.run(
         [SWARMESH, *arguments],
-        env={"SWARMESH_HOME": str(home), "PATH": "/usr/bin:/bin"},
+        env={"SWARMESH_HOME": str(home), "PATH": "/usr/bin:/bin", "TMPDIR": tempfile.gettempdir()},
         capture_output=True,
         text=True,
         timeout=COMMAND_TIMEOUT_S,
@@ -84,10 +86,16 @@ class Swarm:
         settings: dict[str, Any] = {"api_key": self.key, "max_retries": 0, "timeout": 60, **options}
         return openai.OpenAI(base_url=f"{self.url}/v1", **settings)
 
+    def said(self) -> str:
+        """The end of the queen's log, for who wonders why she failed."""
+        return (self.home / "logs" / "queennode.log").read_text(errors="replace")[-LOG_CHARS_SHOWN:]
+
     def rustbees(self) -> list[dict[str, Any]]:
         """What the list shows."""
         with self.http() as client:
-            rows: list[dict[str, Any]] = client.get("/v2/swarmesh/rustbees").json()["rustbees"]
+            answer = client.get("/v2/swarmesh/rustbees")
+        assert answer.is_success, (answer.text, self.said())
+        rows: list[dict[str, Any]] = answer.json()["rustbees"]
         return rows
 
     def until(self, condition: Callable[[], Any], *, timeout_s: float = 15.0, what: str = "") -> Any:

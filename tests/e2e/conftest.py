@@ -25,6 +25,12 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     yield from _started(tmp_path_factory)
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
+    """A queen without rustbees, shared by tests that end as they began: with none."""
+    yield from _started(tmp_path_factory)
+
+
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     """A queen with two rustbees on the demo model, shared by tests that leave it whole."""

@@ -23,7 +23,8 @@ def test_remove_and_down_leave_nothing(trio: Trio) -> None:
     assert set(swarm.hosts()) == {"bee-1", "bee-2"}
     swarm.run("down", "--all")
     # An sshd may need a moment to see that its session is over.
-    swarm.until(lambda: not any(machine.processes() for machine in trio.machines.values()), what="no process anywhere")
+    machines = trio.machines.values()
+    swarm.until(lambda: not any(machine.processes() for machine in machines), timeout_s=60, what="no process anywhere")
     swarm.start()
     for name in ("bee-1", "bee-2"):
         swarm.host_until(name, "connected")

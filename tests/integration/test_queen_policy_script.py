@@ -101,13 +101,17 @@ async def test_whatever_a_script_does_traffic_goes_on(rig: Rig, what: str) -> No
 
 
 @pytest.mark.usefixtures("workers", "patient")
-async def test_three_failures_in_a_row_are_an_alarm_and_the_built_in_policy(rig: Rig) -> None:
+async def test_three_failures_in_a_row_are_an_alarm_and_the_built_in_policy(rig: Rig, until: Until) -> None:
+    async def raised() -> list[dict[str, Any]]:
+        alarms: list[dict[str, Any]] = (await rig.json("GET", "/v2/swarmesh/alarms"))["alarms"]
+        return alarms
+
     await activate(rig, only_when_asked(MISBEHAVIOUR["an error"]))
     await traffic(rig)
     view = await rig.json("GET", SCRIPT)
     assert (view["state"], view["failed"]) == ("off", 3)
     assert "x.star:4:13: Object of type `struct` has no attribute `nope`" in view["reason"]
-    alarms = (await rig.json("GET", "/v2/swarmesh/alarms"))["alarms"]
+    alarms = await until(raised, "it is raised")
     assert [alarm["code"] for alarm in alarms] == ["policy_script_failed"]
     assert "'x.star' was turned off" in alarms[0]["message"]
     await activate(rig, "def score(task, workers):\n    return [1 for _ in workers]\n")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Until
 from remote_rig import connect, hive_home_of, opening
 from small_disk import fill, small_disk
 from swarmesh.hosts.process_identity import identify
 from swarmesh.hosts.remote_process import RemoteProcess
 from swarmesh.wire.errors import RemoteError
 from swarmesh.wire.session import FileSize, Kept, Opening, Purpose, Wanted
+
+Until = Callable[..., Awaitable[Any]]
 
 DIRECTORY = "0123456789abcdef"
 MIB = 1 << 20

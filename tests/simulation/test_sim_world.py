@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
+from swarmesh.core.script import Facts, Hook
 from swarmesh.sim import __main__ as command
 from swarmesh.sim.checkers import InvariantBrokenError
 from swarmesh.sim.result import Result
@@ -37,10 +40,12 @@ def test_a_middle_sized_world_under_more_work_than_it_can_do_holds() -> None:
 
 
 def test_small_seeds_see_every_kind_of_fault() -> None:
-    seen: set[str] = set()
+    wanted, seen = SETTINGS[""].machine_faults.keys(), set[str]()
     for seed in range(100, 105):
         seen |= simulate(small(seed, events=10_000), check=False).faults.keys()
-    assert seen == SETTINGS[""].machine_faults.keys()
+        if seen == wanted:
+            break
+    assert seen == wanted
 
 
 def test_nothing_is_lost_or_moved_where_nothing_goes_wrong() -> None:
@@ -48,6 +53,34 @@ def test_nothing_is_lost_or_moved_where_nothing_goes_wrong() -> None:
     assert (result.failed, result.cancelled, result.faults) == ({}, 0, {})
     assert result.moves == result.preemptions > 0
     assert result.done == result.submitted == result.starts - result.preemptions
+
+
+def test_a_script_is_asked_once_about_each_task_that_comes() -> None:
+    world, asked = VirtualWorld(small(faults=False), check=True), Counter[str]()
+
+    class Asked:
+        """Lets everything in."""
+
+        name, hooks = "asked.star", frozenset({Hook.ADMIT})
+
+        def admit(self, task: Facts) -> str | None:
+            asked[str(task["id"])] += 1
+            return None
+
+        def score(self, _task: Facts, workers: Sequence[Facts]) -> Sequence[float | None]:
+            return [None for _ in workers]
+
+        def place(self, _model: Facts, hosts: Sequence[Facts]) -> Sequence[float | None]:
+            return [None for _ in hosts]
+
+        def scale(self, _model: Facts, _stats: Facts) -> int | None:
+            return None
+
+    assert world.queen is not None
+    world.queen.swarm.set_script(Asked())
+    result = world.run()
+    assert len(asked) == result.submitted
+    assert set(asked.values()) == {1}
 
 
 def test_equal_scenarios_run_identically_and_watching_changes_nothing() -> None:

@@ -93,7 +93,10 @@ class RemoteProcess:
         Raises:
             ConnectionError: It reads no more; reading says why.
         """
-        self._stdin.write(data)
+        try:
+            self._stdin.write(data)
+        except RuntimeError as error:  # So uvloop says that the process has closed it, or is gone.
+            raise BrokenPipeError("its standard input is closed") from error
         await self._stdin.drain()
 
     def end_input(self) -> None:
