@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarmesh.core import candidates, model_book, preemption, refusals, roster, routing
+from swarmesh.core import candidates, model_book, preemption, refusals, roster
 from swarmesh.core.commands import FailTask
 from swarmesh.core.dispatch import Dispatcher
 from swarmesh.core.errors import RustbeeLostError
@@ -119,7 +119,7 @@ def lets_suspects_meet(patch: Patch) -> None:
         reason: str | None = original(worker, task)
         return None if reason == "probation" else reason
 
-    for owner in (candidates, model_book, routing):
+    for owner in (candidates, model_book):
         replaced(patch, owner, "kept", kept)
 
 

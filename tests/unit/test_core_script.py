@@ -15,6 +15,7 @@ from swarmesh.core.model_book import LINEAR_MAX
 from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.routing import SCRIPT_CANDIDATES_MAX
 from swarmesh.core.script import Facts, Hook, ScriptFailedError
+from swarmesh.core.script_asks import AGAIN_MS
 from swarmesh.core.script_guard import FAILURES_MAX, Scripted
 from swarmesh.core.swarm import Swarm
 
@@ -118,6 +119,7 @@ def test_a_veto_keeps_a_task_from_a_worker_and_all_vetoes_let_it_wait() -> None:
     hive.end("t")
     assert hive.swarm.dispatcher.queue.has(QWEN)
     night = False
+    hive.now_ms += AGAIN_MS
     assert starts(hive.swarm.handle(Ticked(), hive.now_ms)) == [("waits", "b")]
 
 

@@ -68,7 +68,7 @@ class Dispatcher:
         self._serial = 0
         self._preempted: dict[TaskId, Task] = {}
         self._patience = Patience(fleet, self.admission.expects)
-        self._look_ahead = LookAhead(self.queue, self._scripted)
+        self._look_ahead = LookAhead(self.queue, self._scripted, router.changes)
         self._script_patience = ScriptPatience(router, self._scripted)
         self.delays = Delays()
         self.witness: Witness | None = None
@@ -85,7 +85,8 @@ class Dispatcher:
             if (event.running_on and self._go_on(event, task, now_ms, out)) or self._start(task, now_ms, out):
                 self.tasks[task.task_id] = task
                 return
-            refusal = None if event.accepted else self._not_queued(task, event)
+            # What was asked about before is on disk by now: to refuse it for those that came meanwhile would lose it.
+            refusal = None if event.accepted or event.checked else self._not_queued(task, now_ms, event)
         if refusal is not None:
             self._finish(task, TaskFact.FAILED, out, refusal)
             return
@@ -103,9 +104,9 @@ class Dispatcher:
         refusal = self.admission.not_let_in(task, now_ms)
         if refusal is not None and self.witness is not None:
             self.witness.let_in(task, refusal, now_ms)
-        if refusal is not None or self._router.choose(task, now_ms).chosen is not None:
+        if refusal is not None or (self._may_start(task) and self._router.choose(task, now_ms).chosen is not None):
             return refusal
-        return self._not_queued(task, event)
+        return self._not_queued(task, now_ms, event)
 
     def ended(self, event: StreamEnded, now_ms: int, out: list[Command]) -> None:
         """Close the books of a task and give its slot to the next."""
@@ -185,7 +186,7 @@ class Dispatcher:
 
     def forgive(self, worker: Worker) -> None:
         """Let tasks that wait try a worker again that came back; `refusals.MOVES_MAX` bounds how often."""
-        for task in self.queue.waiting(worker.model):
+        for task in self.queue.everyone(worker.model):
             if worker.worker_id not in task.barred:
                 task.tried.discard(worker.worker_id)
 
@@ -193,16 +194,17 @@ class Dispatcher:
         """Fail interactive tasks that wait for a worker nobody expects; let overdue preempted ones go first."""
         self.limits.look(now_ms)
         self._promote_overdue(now_ms)
-        models = dict.fromkeys(model for model, _ in self.queue.depths())  # Not a set: order must not vary by run.
+        waited_for = dict.fromkeys(model for model, _ in self.queue.depths())  # No set: order must not vary by run.
+        models = self._script_patience.in_turn(list(waited_for), now_ms)
         self._patience.look(models, now_ms)
         for model in models:
-            for task in [task for task in self.queue.waiting(model) if self._patience.is_doubtful(task)]:
+            for task in [task for task in self.queue.everyone(model) if self._patience.is_doubtful(task)]:
                 self._patience.send_back(task)
                 if not self._patience.ends(task, now_ms):
                     continue
                 self.queue.remove(task)
                 self._finish(task, TaskFact.FAILED, out, self.admission.nobody_for(task))
-            for task in self._script_patience.kept_too_long(self.queue.waiting(model), now_ms):
+            for task in self._script_patience.kept_too_long(self.queue.everyone(model), now_ms):
                 self.queue.remove(task)
                 self._finish(task, TaskFact.FAILED, out, refusals.kept_from_all(self._scripted.name, task))
             self.serve(model, now_ms, out)
@@ -222,10 +224,15 @@ class Dispatcher:
         self._dispatch(task, decision, now_ms, out)
         return True
 
-    def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
+    def _may_start(self, task: Task) -> bool:
         # Nobody overtakes a task that could take the same slot; one that failed on whoever is free cannot.
         first = next(self.queue.ready(task.model), None) if self.queue.has(task.model) else None
-        if (first is not None and not self._look_ahead.is_choosy(first)) or (task.durable and self.limits.holds(task)):
+        if first is not None and not self._look_ahead.is_choosy(first):
+            return False
+        return not (task.durable and self.limits.holds(task))
+
+    def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
+        if not self._may_start(task):
             return False
         decision = self._router.choose(task, now_ms)
         if decision.chosen is None:
@@ -287,7 +294,7 @@ class Dispatcher:
             self._fill(model, now_ms, out)  # A slot that was nothing for the one may do for the other.
 
     def _next_preempting(self, model: ModelName, now_ms: int) -> tuple[Task, Task, Worker] | None:
-        for task in self._look_ahead.candidates(model):
+        for task in self._look_ahead.candidates(model, now_ms):
             if task.band is not Priority.HIGH:
                 break
             found = self._victim_for(task)
@@ -300,8 +307,9 @@ class Dispatcher:
             return None
         return self.victims.newest(task)
 
-    def _not_queued(self, task: Task, event: TaskSubmitted) -> SwarmeshError | None:
-        gets_a_slot = self._victim_for(task) is not None
+    def _not_queued(self, task: Task, now_ms: int, event: TaskSubmitted) -> SwarmeshError | None:
+        found = self._victim_for(task)
+        gets_a_slot = found is not None and not self._router.keeps(found[1], task, now_ms)
         return self.admission.not_queued(task, model_known=event.model_known, gets_a_slot=gets_a_slot)
 
     def _wait_again(self, task: Task, now_ms: int, out: list[Command]) -> None:
@@ -321,7 +329,7 @@ class Dispatcher:
             self.queue.push_front(task)
 
     def _next_placeable(self, model: ModelName, now_ms: int) -> tuple[Task, Decision] | None:
-        for task in self._look_ahead.candidates(model):
+        for task in self._look_ahead.candidates(model, now_ms):
             decision = self._router.choose(task, now_ms)
             if decision.chosen is not None:
                 return task, decision

@@ -186,6 +186,13 @@ class Turns:
         for account in (*self._round.values(), *self._parked.values()):
             yield from account.held(self._holds)
 
+    def everyone(self) -> Iterator[Task]:
+        """All that wait, in no order that means anything."""
+        yield from self._returned.values()
+        for account in (*self._round.values(), *self._parked.values()):
+            for line in (account.interactive, account.durable):
+                yield from (task for _, task in line.values())
+
     def pay(self, key_id: KeyId, work: float) -> None:
         """Take work off a key's account, or give it back when it is negative; call while anybody waits here.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import Final
 
 from swarmesh.core.ids import ModelName
 from swarmesh.core.queue import BroodQueue
 from swarmesh.core.script import Hook
+from swarmesh.core.script_asks import Asks
 from swarmesh.core.script_guard import Scripted
 from swarmesh.core.task import Task
 
@@ -21,17 +22,23 @@ SCRIPT_LOOK_MAX: Final = 1_000
 
 
 class LookAhead:
-    """Reads the queue and changes nothing in it."""
+    """Reads the queue and changes nothing in it.
 
-    def __init__(self, queue: BroodQueue, scripted: Scripted) -> None:
+    Args:
+        changes: A number for each model that is another one after whatever may change a script's mind.
+    """
+
+    def __init__(self, queue: BroodQueue, scripted: Scripted, changes: Callable[[ModelName], int]) -> None:
         self._queue = queue
         self._scripted = scripted
+        self._changes = changes
+        self._asks = Asks()
         self._asked: dict[Hashable, int] = {}
         self._looks = 0
 
-    def candidates(self, model: ModelName) -> Iterator[Task]:
+    def candidates(self, model: ModelName, now_ms: int) -> Iterator[Task]:
         """Waiting tasks of a model, the first of each kind: what is not free for it is not free for others like it."""
-        return self._for_script(model) if self._scripted.has(Hook.SCORE) else self._for_filters(model)
+        return self._for_script(model, now_ms) if self._scripted.has(Hook.SCORE) else self._for_filters(model)
 
     def is_choosy(self, task: Task) -> bool:
         """Whether any filter depends on this task: then that nobody is free for it says nothing about others."""
@@ -48,7 +55,7 @@ class LookAhead:
                 kinds.add(kind)
                 yield task
 
-    def _for_script(self, model: ModelName) -> Iterator[Task]:
+    def _for_script(self, model: ModelName, now_ms: int) -> Iterator[Task]:
         # A script may look at anything; tasks of one key and priority are taken to be much the same.
         firsts: dict[Hashable, Task] = {}
         for task in islice(self._queue.ready(model), SCRIPT_LOOK_MAX):
@@ -59,8 +66,10 @@ class LookAhead:
             due = set(sorted(chosen, key=lambda kind: self._asked.get(kind, 0))[:SCRIPT_KINDS_MAX])
             chosen = [kind for kind in chosen if kind in due]
             self._note(chosen, firsts)
+        changes = self._changes(model)
         for kind in chosen:
-            yield firsts[kind]
+            if self._asks.may_ask((firsts[kind].task_id, kind), changes, now_ms):
+                yield firsts[kind]
 
     def _note(self, chosen: list[Hashable], firsts: dict[Hashable, Task]) -> None:
         self._looks += 1

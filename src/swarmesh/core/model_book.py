@@ -13,6 +13,7 @@ from swarmesh.core.exploration import Exploration
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import Priority, WorkerId
 from swarmesh.core.ledger import CHARS_PER_TOKEN
+from swarmesh.core.ledger_rule import Weighed
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.policies import PolicyName, rule_of
 from swarmesh.core.prefix import BLOCK_TOKENS, PrefixIndex
@@ -51,6 +52,7 @@ class ModelBook:
         orders: Those in which the workers stand: they have to hear of every change; none of a few workers.
         sign: What a cost is to be multiplied by to be the rule's score.
         reasons: How many there are of each.
+        changes: Counted up whenever a worker, or what runs on one, changes.
     """
 
     def __init__(self, policy: PolicyName, seed: int) -> None:
@@ -60,6 +62,7 @@ class ModelBook:
         self.workers: dict[WorkerId, _Known] = {}
         self.free: dict[WorkerId, Worker] = {}
         self.reasons: dict[str | None, int] = {}
+        self.changes = 0
         self._vetoes: tuple[tuple[str, int], ...] | None = ()
         self._lessons_ms = self._lessons = 0
         self.use(policy, 0)
@@ -125,6 +128,7 @@ class ModelBook:
             return
         self._count(known.reason, -1)
         self.free.pop(worker_id, None)
+        self.changes += 1
         self.prefixes.forget(worker_id)
         self.exploration.forget(worker_id)
         for candidates in self.orders.values():
@@ -146,6 +150,24 @@ class ModelBook:
                 if known.reason is not None:
                     counts[known.reason] -= 1
         return tuple((reason, number) for reason, number in counts.items() if number)
+
+    def due(self, task: Task, ranked: Sequence[Weighed], now_ms: int) -> Weighed | None:
+        """Who is to be measured by this task, if anybody is."""
+        if self.policy is not PolicyName.SWARM or ranked[0][4].status is WorkerStatus.SUSPECT:
+            return None
+
+        def may(worker_id: WorkerId) -> bool:
+            worker = self.free.get(worker_id)
+            return worker is not None and worker.status is _HEALTHY and kept(worker, task) is None
+
+        worker_id = self.exploration.due(now_ms, may)
+        if worker_id is None:
+            return None
+        known = next((each for each in ranked if each[4].worker_id == worker_id), None)
+        if known is not None:
+            return known
+        worker = self.free[worker_id]
+        return self.rule.weigh([worker], task, self.cached_tokens(worker, task), now_ms)[0]
 
     def read_by(self, worker_id: WorkerId, task: Task) -> tuple[int, float]:
         """How many blocks of the prompt a worker is thought to have read, and how many tokens that saves it."""
@@ -241,6 +263,7 @@ class ModelBook:
         self._change(known, reason, now_ms)
 
     def _change(self, known: _Known, reason: str | None, now_ms: int) -> None:
+        self.changes += 1
         worker, before = known.worker, known.reason
         if before != reason:
             self._count(before, -1)

@@ -75,6 +75,11 @@ class BroodQueue:
             yield from turns.ready()
             yield from turns.held()
 
+    def everyone(self, model: ModelName) -> Iterator[Task]:
+        """The same tasks in no order that means anything, for less."""
+        for turns in self._bands.get(model, {}).values():
+            yield from turns.everyone()
+
     def take(self, task: Task) -> None:
         """A task starts, whether it waited or not, and its key pays; one that goes on after a break was paid for."""
         if task.task_id not in self._paid:
@@ -103,6 +108,8 @@ class BroodQueue:
 
     def look_again(self, key_id: KeyId) -> None:
         """What holds the tasks of a key may have changed."""
+        if key_id not in self._per_key:
+            return
         for model, bands in self._bands.items():
             # Not any(): each band has to look.
             if sum(turns.look_again(key_id) for turns in bands.values()):

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from swarmesh.core import script
-from swarmesh.core.candidates import BUSY, kept
+from swarmesh.core.candidates import BUSY
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import ModelName, Priority, TaskId, WorkerId
@@ -196,6 +196,13 @@ class Router:
             ranked.sort()
         return _decision(book, task, ranked, now_ms)
 
+    def changes(self, model: ModelName) -> int:
+        """Another number than before whenever a worker of the model, or what runs on it, has changed."""
+        if self._fleet.changed:
+            self.refresh(self._now_ms)
+        book = self._books.get(model)
+        return book.changes if book is not None else 0
+
     def keeps(self, worker: Worker, task: Task, now_ms: int) -> bool:
         """Whether a script would keep the task from this worker if it had a slot."""
         if not self._scripted.has(_SCORE):
@@ -209,7 +216,11 @@ class Router:
         if any(worker.running for worker in self._fleet.of_model(task.model).values()):
             return False  # It may allow when that has ended what it does not allow now.
         decision = self.choose(task, now_ms)
-        return decision.chosen is None and POLICY_VETO in dict(decision.vetoes)
+        kept_from = dict(decision.vetoes).get(POLICY_VETO, 0)
+        book = self._books.get(task.model)
+        # Of very many the script was asked about some; then nobody can say that it keeps the task from all.
+        some = kept_from >= SCRIPT_CANDIDATES_MAX and book is not None and len(book.free) > kept_from
+        return decision.chosen is None and kept_from > 0 and not some
 
     def script_facts(self, task: Task, now_ms: int) -> list[script.Facts]:
         """What a script is told of the workers that could take a task, whether or not there is one."""
@@ -267,6 +278,7 @@ class Router:
 
     def _touch(self, book: ModelBook, worker: Worker, now_ms: int, *, is_news: bool) -> None:
         # The worker's books have changed. In a small swarm that is no news as long as it does not fill or free it.
+        book.changes += 1
         if is_news or book.orders:
             self._fleet.note(worker)
         elif worker.pace.is_stale or worker.trail.marks:
@@ -276,9 +288,12 @@ class Router:
         ranked, facts = _asked_about(book, task, now_ms)
         scores = self._scripted.score(task_facts(task, now_ms), facts) if ranked else None
         if scores is None:
-            return _decision(book, task, ranked, now_ms)
+            if not (ranked and task.kept and self._scripted.is_away):
+                return _decision(book, task, ranked, now_ms)
+            scores = [None] * len(ranked)  # It was kept from all, and one late answer must not let it through.
         wanted = [(-score, place) for place, score in enumerate(scores) if score is not None]
         wanted.sort()
+        task.kept = bool(ranked) and not wanted
         vetoes = book.vetoes(task)
         if len(wanted) < len(ranked):
             vetoes = (*vetoes, (POLICY_VETO, len(ranked) - len(wanted)))
@@ -317,7 +332,7 @@ def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -
     if len(ranked) > 1:
         second = ranked[1]
         reason = BEST if chosen[0] != second[0] else TURN if chosen[1] == second[1] else SENIOR
-        explored = None if book.exploration.is_quiet(now_ms) else _due(book, task, ranked, now_ms)
+        explored = None if book.exploration.is_quiet(now_ms) else book.due(task, ranked, now_ms)
         if explored is not None and explored[4] is not chosen[4]:
             chosen, reason = explored, MEASURED
             ranked = [each for each in ranked if each[4] is not explored[4]][: CANDIDATES_MAX - 1]
@@ -342,31 +357,14 @@ def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -
     )
 
 
-def _due(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -> Weighed | None:
-    """Who is to be measured by this task, if anybody is."""
-    if book.policy is not PolicyName.SWARM:
-        return None
-    if ranked[0][4].status is WorkerStatus.SUSPECT:
-        return None
-
-    def may(worker_id: WorkerId) -> bool:
-        worker = book.free.get(worker_id)
-        return worker is not None and worker.status is WorkerStatus.HEALTHY and kept(worker, task) is None
-
-    worker_id = book.exploration.due(now_ms, may)
-    if worker_id is None:
-        return None
-    known = next((each for each in ranked if each[4].worker_id == worker_id), None)
-    if known is not None:
-        return known
-    worker = book.free[worker_id]
-    return book.rule.weigh([worker], task, book.cached_tokens(worker, task), now_ms)[0]
-
-
 def _asked_about(book: ModelBook, task: Task, now_ms: int) -> tuple[list[Weighed], list[script.Facts]]:
     """The workers that a script is asked about, best first by the built-in rule, and what it is told of each."""
     workers, cached_tokens = book.candidates(task, now_ms, SCRIPT_CANDIDATES_MAX)
     ranked = sorted(book.rule.weigh(workers, task, cached_tokens, now_ms))[:SCRIPT_CANDIDATES_MAX]
+    due = None if not ranked or book.exploration.is_quiet(now_ms) else book.due(task, ranked, now_ms)
+    if due in ranked:  # A script that goes by rank measures it, as the rule would.
+        ranked.remove(due)
+        ranked.insert(0, due)
     sign, all_slots = book.sign, _all_slots(book)
     return ranked, [
         worker_facts(each[4], now_ms, sign * each[0], cached_tokens[each[3]] if cached_tokens else 0.0, all_slots)

@@ -24,6 +24,7 @@ class Scripted:
         failures: How often it has failed since it is in use.
         last_error: What it did wrong last, in words; empty if nothing yet.
         is_off: It failed too often and is not asked any more.
+        is_away: It could not answer the last question in time.
         turns: Of which models it is asked how many workers they ought to have, and what it said last.
     """
 
@@ -40,6 +41,7 @@ class Scripted:
         self.failures = 0
         self.last_error = ""
         self.is_off = False
+        self.is_away = False
 
     @property
     def name(self) -> str:
@@ -82,11 +84,13 @@ class Scripted:
         try:
             opinion = question(self._script)
         except ScriptAwayError:
-            return None  # No fault of the script: nothing is counted.
+            self.is_away = True  # No fault of the script: nothing is counted.
+            return None
         except ScriptFailedError as error:
+            self.is_away = False
             self._failed(error.hook or hook, error)
             return None
-        self._in_a_row[hook] = 0
+        self._in_a_row[hook], self.is_away = 0, False
         return opinion
 
     def _failed(self, hook: Hook, error: ScriptFailedError) -> None:

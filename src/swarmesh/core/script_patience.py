@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from swarmesh.core.ids import KeyId, Priority
+from swarmesh.core.ids import KeyId, ModelName, Priority
 from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.routing import Router
 from swarmesh.core.script import Hook
+from swarmesh.core.script_asks import AGAIN_MS
 from swarmesh.core.script_guard import Scripted
 from swarmesh.core.task import Task
 
@@ -22,6 +23,13 @@ class ScriptPatience:
     def __init__(self, router: Router, scripted: Scripted) -> None:
         self._router = router
         self._scripted = scripted
+
+    def in_turn(self, models: list[ModelName], now_ms: int) -> list[ModelName]:
+        """The models with another one first at each look, as there may be no time to ask about all."""
+        if not models or not self._scripted.has(Hook.SCORE):
+            return models
+        first = now_ms // AGAIN_MS * KINDS_MAX % len(models)
+        return models[first:] + models[:first]
 
     def kept_too_long(self, waiting: Iterable[Task], now_ms: int) -> list[Task]:
         """Interactive tasks that have waited long although every worker is idle, and are still kept from all."""

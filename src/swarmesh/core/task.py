@@ -73,6 +73,7 @@ class Task(msgspec.Struct, gc=False):
         kills: Engines that crashed because of it, as far as anybody can tell.
         cleared: It has produced something since the last crash it may have caused.
         watched_to_end: Producing something does not clear it: it crashed an engine late before.
+        kept: A script kept it from every worker when it was last asked.
         tried: Workers that failed it, not picked again while there are others.
         barred: Those of them that would answer the same again, never picked again.
         prefix: Hashes of the prompt's first blocks, each chained to the one before.
@@ -113,6 +114,7 @@ class Task(msgspec.Struct, gc=False):
     watched_to_end: bool = False
     preemptions: int = 0
     preempted_at_ms: int = 0
+    kept: bool = False
     tried: set[WorkerId] = msgspec.field(default_factory=set)
     barred: set[WorkerId] = msgspec.field(default_factory=set)
     prefix: tuple[int, ...] = ()
