@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -45,6 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     made = tempfile.mkdtemp(prefix="smtest-", dir=SHORT_TMP)
     os.environ["TMPDIR"] = tempfile.tempdir = made
     config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Of a shell that runs this in its background; commands under test would inherit it, and are told to stop by it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--hypothesis-profile"):
         # The same examples in each run, however slow the machine is; a profile or a seed looks for others.
         settings.load_profile(SAME if config.getoption("--hypothesis-seed") is None else SEEK)

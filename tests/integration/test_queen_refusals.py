@@ -47,6 +47,35 @@ async def test_a_model_that_nobody_knows(rig: Rig) -> None:
     assert told["code"] == "model_not_found"
 
 
+async def test_a_misspelled_name_is_met_with_the_nearest(rig: Rig, new_worker: NewWorker) -> None:
+    await rig.adopt(await new_worker())
+    for target, body in (
+        (CHAT, chat(model="fakee")),
+        (CHAT, chat(model="fakee", n=2)),
+        (CHAT, chat(model="fakee", stream=True)),
+        (CHAT, chat(model="fakee", background=True)),
+        (FLOW, {"prompt": "hi", "modelcell": "fakee"}),
+    ):
+        told = await why(rig, await rig.ask("POST", target, body))
+        assert (told["code"], told["hint"]) == ("model_not_found", "Did you mean 'fake'?")
+    answer = await rig.ask("PUT", "/v2/swarmesh/policies", {"policy": "swarm", "modelcell": "fakee"})
+    assert (answer.status, answer.error["hint"]) == (404, "Did you mean 'fake'?")
+    assert rig.is_idle()
+
+
+async def test_a_nectarflow_that_was_cancelled_while_it_waited(rig: Rig, new_agent: NewAgent) -> None:
+    agent = await new_agent("rustbee-1")
+    agent.behaviour = holds
+    await rig.register(agent, slots=1)
+    await rig.start_chat()
+    await agent.call()
+    job_id = (await rig.json("POST", FLOW, {"prompt": "hi", "modelcell": "fake"}))["job_id"]
+    await rig.json("DELETE", f"{FLOW}/{job_id}")
+    hint = (await rig.ask("GET", f"{TASK}/{job_id}")).error["hint"]
+    assert hint.startswith("No rustbee had got it when it was cancelled, or it is in none of the last 5000 ")
+    assert f"'swarmesh nectarflow show {job_id}'" in hint
+
+
 async def test_what_is_no_request_is_no_task(rig: Rig) -> None:
     for target, body in ((FLOW, {"prompt": "hi", "input": 1}), (CHAT, {"model": 1})):
         answer = await rig.ask("POST", target, body)

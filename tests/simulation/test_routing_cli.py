@@ -69,7 +69,8 @@ def test_a_trace_in_azures_columns(capsys: pytest.CaptureFixture[str], tmp_path:
     ("options", "said"),
     [
         ((), "either --workload or --trace"),
-        (("--workload", "agent", "--trace", "x.csv"), "either --workload or --trace"),
+        (("--workload", "agent", "--trace", "x.csv"), "give one of them, not both"),
+        (("--trace", "nowhere.jsonl"), "nowhere.jsonl does not exist"),
         (("--workload", "nothing"), "no workload is called 'nothing'"),
         (("--workload", "agent", "--policy", "best"), "no policy is called 'best'"),
         (("--workload", "agent", "--load", "0"), "no pace of its own"),

@@ -13,7 +13,7 @@ import pytest
 
 import fake_queen
 from cli_shell import Bee, Shell, Sleeper, ended, shell_at, sleepers
-from fake_queen import rustbee
+from fake_queen import error, rustbee
 from swarmesh.cli import queen_process
 from swarmesh.config.home import Home, read_queen_file
 
@@ -251,3 +251,14 @@ def test_a_stream_on_the_terminal_outlives_its_queen(
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, b"worker.\n", b"")
     assert killed["new_pid"] != killed["pid"], "the queen of the second half is another process"
+
+
+def test_nobody_is_taken_for_a_cut_that_is_refused(shell: Shell) -> None:
+    shell.queen.rustbees["rustbee-1"] = rustbee("rustbee-1")
+    path = "/v2/swarmesh/rustbees/rustbee-1/cut"
+    shell.queen.answers["POST", path] = 403, error("forbidden", "this key may not do that")
+    result = shell.run("chaos", "cut")
+    assert (result.code, result.out) == (1, "")
+    assert "took" not in result.err
+    shell.queen.answers["POST", path] = 204, b""
+    assert "took rustbee-1, " in shell.run("chaos", "cut").err

@@ -64,11 +64,15 @@ def explained(*attempts: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def test_policies_are_listed(shell: Shell) -> None:
     listed = [policy("swarm", active=True), policy("foraging", "demo", "qwen"), policy("nest-site")]
+    listed[2] |= {"modelcells": ["nosuch"], "unknown": ["nosuch"]}
+    for each in listed:
+        each.setdefault("unknown", [])
     shell.queen.answers["GET", POLICIES] = (200, {"policies": listed})
     lines = shell.run("policy", "list").out.splitlines()
     assert lines[0].split() == ["policy", "holds", "for", "what", "it", "does"]
     assert lines[1].split() == ["swarm", "all", "what", "swarm", "does"]
     assert "demo, qwen" in lines[2]
+    assert "nosuch (no such modelcell)" in lines[3]
     assert shell.run("policy", "list", "--json").json == listed
     listed[1]["active"] = True
     assert "all others, demo, qwen" in shell.run("policy", "list").out
@@ -209,10 +213,14 @@ def test_a_placement_is_explained(shell: Shell) -> None:
     nowhere = {**PLACED, "live": False, "choice": None, "hosts": [], "would_change": []}
     shell.queen.answers["GET", f"{PLACEMENT}/demo"] = (200, nowhere)
     out = shell.run("explain", "placement", "demo", "--last").out
-    assert out == "demo: no host, as of when the last rustbee was placed\nmac has the best votes\n"
+    assert out == "demo: no host, as of when a host was last looked for\nmac has the best votes\n"
     assert [seen.query for seen in shell.queen.seen if seen.path == f"{PLACEMENT}/demo"][-2:] == [{}, {"now": "false"}]
-    shell.queen.answers["GET", f"{PLACEMENT}/demo"] = (200, {**PLACED, "live": False})
-    assert "\nwhat would have changed it\n" in shell.run("explain", "placement", "demo", "--last").out
+    past = [{"host": "mac", "votes": {"proximity": 1.0}, "score": 0.45}]
+    shell.queen.answers["GET", f"{PLACEMENT}/demo"] = (200, {**PLACED, "live": False, "hosts": past})
+    out = shell.run("explain", "placement", "demo", "--last").out
+    assert out.startswith("demo: mac, as of when the last rustbee was placed\n")
+    assert "\nwhat would have changed it\n" in out
+    assert "MiB" not in out, "nobody keeps how much was free then"
 
 
 def test_a_scale_is_explained(shell: Shell) -> None:
@@ -259,6 +267,7 @@ def test_a_scale_is_explained(shell: Shell) -> None:
         assert "0 to 3, paused\n" in out
         assert ("failed     mac: it crashed" in out) is told_apart, out
     shell.queen.answers["GET", f"{SCALE}/demo"] = (200, {"state": {**state, "bounds": None}, "words": "left alone"})
-    assert ["bounds", "not", "scaled", "by", "itself"] in [
-        line.split() for line in shell.run("explain", "scale", "demo").out.splitlines()
-    ]
+    assert ["idle", "for", "0.0", "s"] in rows
+    rows = [line.split() for line in shell.run("explain", "scale", "demo").out.splitlines()]
+    assert ["bounds", "not", "scaled", "by", "itself"] in rows
+    assert not [row for row in rows if row[:1] == ["idle"]], "nobody counts it there"

@@ -84,7 +84,8 @@ def test_revoke_by_name(shell: Shell) -> None:
     shell.queen.answers["GET", KEYS] = 200, {"keys": [a_key(key_id="key-2", name="tower")]}
     result = shell.run("keys", "revoke", "laptop")
     assert (result.code, result.out) == (1, "")
-    assert "there is no key 'laptop'" in result.err
+    assert result.err == "error: no key has the id or name 'laptop'\n  next: 'swarmesh keys list' shows them.\n"
+    assert '"code":"not_found"' in shell.run("keys", "revoke", "laptop", "--json").err
     assert shell.run("keys", "revoke", "").code == 2
 
 

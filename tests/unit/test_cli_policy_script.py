@@ -115,20 +115,38 @@ def test_hours_without_a_replay_are_refused(shell: Shell, good: Path) -> None:
 
 
 def test_a_script_is_activated_with_its_path(shell: Shell, good: Path) -> None:
+    shell.queen.answers["GET", SCRIPT] = (200, {"state": "none"})
     shell.queen.answers["PUT", SCRIPT] = (200, view(watched=True, path=str(good)))
     result = shell.run("policy", "activate", str(good))
     assert result.out == "good.star decides now: score\n"
     assert "what is saved there is taken up" in result.err
     assert shell.queen.seen[-1].body == {"name": "good.star", "source": GOOD, "path": str(good)}
     shell.queen.answers["PUT", SCRIPT] = (200, view())
-    assert "activate it again" in shell.run("policy", "activate", str(good)).err
+    err = shell.run("policy", "activate", str(good)).err
+    assert "its file is not watched, as it is not on the queennode's machine: activate it again" in err
     assert shell.run("policy", "activate", str(good), "--json").json["state"] == "active"
+
+
+def test_what_a_script_is_activated_in_place_of(shell: Shell, good: Path) -> None:
+    shell.queen.answers["PUT", SCRIPT] = (200, view(watched=True))
+    for before, said in (
+        (view(name="old.star"), "good.star decides now: score, in place of old.star\n"),
+        (view(), "good.star decides now: score\n"),
+        ({"state": "none"}, "good.star decides now: score\n"),
+    ):
+        shell.queen.answers["GET", SCRIPT] = (200, before)
+        assert shell.run("policy", "activate", str(good)).out == said
+    shell.queen.answers["PUT", SCRIPT] = (400, error("policy_script_invalid", "no such name"))
+    result = shell.run("policy", "activate", str(good))
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "nothing has changed: what decided before goes on deciding\nerror: no such name\n"
 
 
 def test_a_script_with_mistakes_is_not_sent(shell: Shell, bad: Path) -> None:
     result = shell.run("policy", "activate", str(bad))
     assert result.code == 1
     assert "bad.star:2:13" in result.out
+    assert "what decided before goes on deciding" in result.err
     assert '"code":"policy_script_invalid"' in shell.run("policy", "activate", str(bad), "--json").err
     assert shell.queen.seen == []
 
@@ -152,12 +170,18 @@ def test_how_a_script_does(shell: Shell) -> None:
         state="off", reason="score: no", errors=[failure], unsaved=[mistake], path="/x/good.star", watched=True
     )
     shell.queen.answers["GET", SCRIPT] = (200, shown)
-    out = shell.run("policy", "script").out
+    result = shell.run("policy", "script")
+    out = result.out
+    assert result.err == "  next: mend it, then 'swarmesh policy activate FILE'; or 'swarmesh policy deactivate'\n"
     assert "reason     score: no" in out
     assert "file       /x/good.star (watched)" in out
     assert "asked      1,200, failed 2, late 0" in out
     assert "saved with a mistake, line 3, column 7: no such name" in out
     assert "good.star:2:13: [31mno" in out
+    shell.queen.answers["GET", SCRIPT] = (200, view(name="r1.txt"))
+    result = shell.run("policy", "script")
+    assert "file       not watched, as its name does not end in .star\n" in result.out
+    assert result.err == ""
     shell.queen.answers["GET", SCRIPT] = (200, {"state": "none"})
     assert shell.run("policy", "script").out == "no policy script: the built-in policies decide\n"
     assert shell.run("policy", "script", "--json").json["state"] == "none"

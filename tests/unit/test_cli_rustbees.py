@@ -176,7 +176,7 @@ def test_loading_is_shown_on_a_terminal(shell: Shell) -> None:
         os.close(theirs)
     assert process.returncode == 0
     assert b'"status":"healthy"' in out
-    assert "loading demo: 0 of 1 rustbees healthy" in shown
+    assert "loading demo: 0 of 1 rustbee healthy" in shown
 
 
 def test_list(shell: Shell) -> None:

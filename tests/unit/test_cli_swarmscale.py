@@ -214,9 +214,7 @@ def test_it_is_paused_and_goes_on(shell: Shell) -> None:
     result = shell.run("swarmscale", "pause")
     assert result.out == "swarmscale is paused\n"
     assert "swarmscale resume'" in result.err
-    result = shell.run("swarmscale", "resume", "demo")
-    assert result.out == "demo goes on\n"
-    assert "everything is paused as well" in result.err
+    assert shell.run("swarmscale", "resume", "demo").code == 0
     assert shell.run("swarmscale", "pause", "--json").json["paused"] is True
     assert shell.run("swarmscale", "resume", "--json").json["paused"] is True
     assert [seen.body for seen in shell.queen.requests("POST", f"{PATH}/resume")] == [
@@ -232,3 +230,12 @@ def test_what_the_queen_refuses_is_said(shell: Shell) -> None:
     result = shell.run("swarmscale", "set", "demmo", "--max", "1")
     assert result.code == 1
     assert "Did you mean 'demo'?" in result.err
+
+
+def test_one_goes_on_only_when_everything_does(shell: Shell) -> None:
+    shell.queen.answers["POST", f"{PATH}/resume"] = (200, status(cell("demo"), paused=True))
+    result = shell.run("swarmscale", "resume", "demo")
+    assert result.out == "demo is not paused by itself any more, and everything still is\n"
+    assert "'swarmesh swarmscale resume' goes on with everything" in result.err
+    shell.queen.answers["POST", f"{PATH}/resume"] = (200, status(cell("demo")))
+    assert shell.run("swarmscale", "resume", "demo").out == "demo goes on\n"

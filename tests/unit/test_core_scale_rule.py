@@ -139,7 +139,7 @@ def test_every_rule_says_its_numbers() -> None:
     assert said["hold"].endswith("101 tasks wait; no more than 2 are allowed")
     assert len(set(said.values())) == len(said)
     assert reason(Wish(0, "hold"), signals(serving=0), FREE) == "nobody asks for it"
-    assert reason(Wish(1, "hold"), signals(serving=0, starting=1), FREE) == "1 rustbees are starting"
+    assert reason(Wish(1, "hold"), signals(serving=0, starting=1), FREE) == "1 rustbee is starting"
 
 
 def test_the_busiest_minute_is_remembered_and_a_busy_moment_is_not() -> None:

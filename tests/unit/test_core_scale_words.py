@@ -6,12 +6,14 @@ import pytest
 
 from scale_bed import Kind, ScaleBed
 from swarmesh.core.breaker import FAILURES_MAX
-from swarmesh.core.ids import ModelName
+from swarmesh.core.ids import HostName, ModelName, WorkerId
+from swarmesh.core.load_times import LoadTimes
+from swarmesh.core.scale_action import Action, Phase, Room
 from swarmesh.core.scale_book import Scaled
 from swarmesh.core.scale_bounds import Bounds
-from swarmesh.core.scale_rule import Signals, Wish
-from swarmesh.core.scale_view import ScaleStats
-from swarmesh.core.scale_words import would_change
+from swarmesh.core.scale_rule import Signals, Wish, reason
+from swarmesh.core.scale_view import ScaleDecision, ScaleKind, ScaleStats
+from swarmesh.core.scale_words import action_view, would_change
 
 NOW_MS = 100_000
 
@@ -80,8 +82,8 @@ def test_a_script_that_says_how_many_is_named() -> None:
     assert said(book(), serving(0), script="mine.star") == (script,), "the first request alone starts none"
     assert said(book(1, 1), serving(1), script="mine.star") == (
         script,
-        "up: not beyond 1 rustbees, the most it may have",
-        "down: not below 1 rustbees, the least it may have",
+        "up: not beyond 1 rustbee, the most it may have",
+        "down: not below 1 rustbee, the least it may have",
     )
     assert said(opened(book()), serving(1), Wish(2, "script"), script="mine.star")[0] == script
     (unnamed,) = said(book(), serving(1), Wish(2, "script"))
@@ -99,3 +101,37 @@ def test_a_slow_first_token_counts_also_under_load_alone() -> None:
     assert up == [
         "up: more than 5 s to the first token while tasks wait or the load is above 0.5; it is 0.0 s now",
     ]
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 1), (1, 1), (2, 2)])
+def test_the_bounds_that_are_proposed_stop_nobody(count: int, most: int) -> None:
+    unbound = Scaled(ModelName("a"), None)
+    assert said(unbound, serving(count)) == (
+        f"bounds: 'swarmesh swarmscale set a --min 0 --max {most}' lets it be scaled",
+    )
+
+
+@pytest.mark.parametrize(
+    ("leaving", "words"),
+    [
+        (set(), "making room for a on elm: nobody has to go any more"),
+        ({"b"}, "making room for a on elm: b has to go"),
+        ({"c", "b"}, "making room for a on elm: b, c have to go"),
+    ],
+)
+def test_who_makes_room_is_named_if_anybody_is(leaving: set[str], words: str) -> None:
+    state = book()
+    decision = ScaleDecision(NOW_MS, ScaleKind.UP, 1, 1, "first_request", "1 task waits", ScaleStats())
+    room = Room(HostName("elm"), 1_000, {WorkerId(name) for name in leaving}, NOW_MS + 1)
+    state.action = Action(decision, NOW_MS, Phase.MAKING_ROOM, NOW_MS, room=room)
+    view = action_view(state, LoadTimes(), NOW_MS)
+    assert view is not None
+    assert view.words == words
+
+
+def test_one_is_one_rustbee_and_not_several() -> None:
+    (full,) = (sentence for sentence in said(book(), serving(1)) if "full for 20 s" in sentence)
+    assert full.startswith("up: the one rustbee 0.9 full")
+    for rule in ("min", "max", "load", "full", "script", "hold"):
+        assert "1 rustbees" not in reason(Wish(1, rule), serving(1), Bounds(1, 1))
+    assert reason(Wish(1, "max"), serving(1), Bounds(1, 1)) == "1 rustbee is there and 1 is allowed"

@@ -181,8 +181,8 @@ def test_explain_tells_what_would_change_it() -> None:
     assert said[-1].startswith("down to 0: 300 s without any task, where it is ")
     bed.scale("a", 1, 1)
     assert bed.state().would_change == (
-        "up: not beyond 1 rustbees, the most it may have",
-        "down: not below 1 rustbees, the least it may have",
+        "up: not beyond 1 rustbee, the most it may have",
+        "down: not below 1 rustbee, the least it may have",
     )
 
 

@@ -36,6 +36,8 @@ def test_settings_for_an_unknown_modelcell_are_warned_of(tmp_path: Path) -> None
 
 def test_a_policy_of_its_own_is_taken_away(tmp_path: Path) -> None:
     swarm, policies = policies_at(tmp_path, qwen=PolicyName.SWARM, nosuch=PolicyName.SWARM)
+    (swarm_view,) = (view for view in policies.views() if view.modelcells)
+    assert (swarm_view.modelcells, swarm_view.unknown) == (("nosuch", "qwen"), ("nosuch",))
     views = policies.use(PolicyChange(None, "qwen"))
     assert {view.name: view.modelcells for view in views if view.modelcells} == {"swarm": ("nosuch",)}
     assert swarm.router.policy_of(QWEN) is PolicyName.FORAGING

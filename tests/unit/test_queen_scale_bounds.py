@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from swarmesh.core.memory_pool import PoolFree
 from swarmesh.core.placement import HostCandidate, Placement, choose_host
 from swarmesh.core.scale_bounds import Bounds
 from swarmesh.core.scale_view import ActionView, ScaleDecision, ScaleKind, ScaleState, ScaleStats
+from swarmesh.core.script import Facts, Hook
 from swarmesh.core.swarm import Swarm
 from swarmesh.models.catalog import Catalog
 from swarmesh.queen.driver import Driver, now_ms
@@ -301,6 +303,35 @@ async def test_why_a_model_has_so_many(rig: Rig) -> None:
     assert [view.modelcell for view in rig.scale.status().modelcells] == ["upper"]
 
 
+class WantsFour:
+    """A script that wants four of everything."""
+
+    name = "sc.star"
+    hooks = frozenset({Hook.SCALE})
+
+    def admit(self, _task: Facts) -> str | None:
+        return None
+
+    def score(self, _task: Facts, _workers: Sequence[Facts]) -> Sequence[float | None]:
+        return []
+
+    def place(self, _model: Facts, _hosts: Sequence[Facts]) -> Sequence[float | None]:
+        return []
+
+    def scale(self, _model: Facts, _stats: Facts) -> int | None:
+        return 4
+
+
+def test_a_script_that_wants_more_than_may_be_is_the_reason(rig: Rig) -> None:
+    decision = ScaleDecision(0, ScaleKind.HOLD, 0, 1, "hold", "the mean load is 0.10", ScaleStats(serving=1))
+    rig.scaler.states[UPPER] = ScaleState(UPPER, Bounds(0, 1), True, ScaleStats(serving=1), 1, None, decision)
+    assert rig.scale.explain_scale("upper").words == "the mean load is 0.10"
+    rig.driver.swarm.set_script(WantsFour())
+    assert rig.scale.explain_scale("upper").words == "the mean load is 0.10", "it was never asked"
+    rig.driver.swarm.scripted.scale({"name": "upper"}, {})
+    assert rig.scale.explain_scale("upper").words == "policy script 'sc.star' wants 4, at most 1 is allowed"
+
+
 def candidate(name: str, free_mib: int) -> HostCandidate:
     return HostCandidate(host=HostName(name), need_mib=1_000, pools=(PoolFree("ram", free_mib, 10_000),))
 
@@ -314,7 +345,7 @@ async def test_where_the_next_one_goes(rig: Rig) -> None:
     rig.starts.sites = ModelNotFoundError("its file is gone")
     shown = await rig.scale.explain_placement("upper", live=True)
     assert (shown.choice, shown.words) == (None, "no host takes a rustbee of 'upper' now: everywhere: its file is gone")
-    with pytest.raises(ConflictError, match="was placed since"):
+    with pytest.raises(ConflictError, match="was placed by swarmscale since"):
         await rig.scale.explain_placement("upper", live=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from swarmesh.core.ids import HostName, ModelName
@@ -9,7 +10,7 @@ from swarmesh.core.memory_pool import PoolFree
 from swarmesh.core.placement import ChosenBy, HostCandidate, HostVerdict, Placement, choose_host
 from swarmesh.core.scale_bounds import Bounds
 from swarmesh.core.scale_view import ScaleDecision, ScaleKind, ScaleState, ScaleStats
-from swarmesh.queen.scale_views import placement_view, scale_words
+from swarmesh.queen.scale_views import ScriptWish, placement_view, scale_words
 
 NEED_MIB = 1_000
 
@@ -122,3 +123,18 @@ def test_what_would_hold_it_back_is_said_while_nothing_is_wanted() -> None:
     assert scale_words(scaled(ScaleKind.HOLD)) == "the load is 0.95"
     assert scale_words(scaled(ScaleKind.HOLD), paused=True) == "the load is 0.95; scaling of every modelcell is paused"
     assert scale_words(crashed).endswith("; no start is tried for another 25 s, because elm: it crashed")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (4, "policy script 'sc.star' wants 4, at most 3 are allowed"),
+        (0, "policy script 'sc.star' wants 0, at least 1 is kept"),
+        (1, "policy script 'sc.star' wants 1, and 1 is there"),
+    ],
+)
+def test_what_a_script_wants_is_the_reason_also_beyond_the_bounds(count: int, words: str) -> None:
+    state = msgspec.structs.replace(scaled(ScaleKind.HOLD), bounds=Bounds(1, 3))
+    assert scale_words(state, script=ScriptWish("sc.star", count)) == words
+    up = msgspec.structs.replace(scaled(ScaleKind.UP), bounds=Bounds(1, 3))
+    assert scale_words(up, script=ScriptWish("sc.star", count)) == f"up 1: {words}"

@@ -222,3 +222,41 @@ def test_what_an_engine_died_of_is_one_line() -> None:
     name = bed.submit(durable=True)
     bed.run_until(lambda: bed.state().breaker_ms)
     assert "exited with code 1: no such module; tried again in" in of(bed, name).words
+
+
+class Nowhere(NotToA):
+    """A script that keeps everything from every host."""
+
+    hooks = frozenset({Hook.PLACE})
+
+
+def test_a_script_that_lets_it_onto_no_host_is_named() -> None:
+    bed = ScaleBed("oak").settle()
+    bed.swarm.set_script(Nowhere())
+    bed.scale("a")
+    name = bed.submit(durable=True)
+    bed.run_until(lambda: bed.state().breaker_ms)
+    assert of(bed, name).would_help[-1] == "no script: 'swarmesh policy deactivate' takes 'mine.py' out of use"
+
+
+class WantsNone(NotToA):
+    """A script that has no rustbee of anything."""
+
+    hooks = frozenset({Hook.SCALE})
+
+    def scale(self, _model: Facts, _stats: Facts) -> int | None:
+        return 0
+
+
+def test_a_script_that_wants_none_is_named() -> None:
+    bed = ScaleBed("oak").settle()
+    bed.swarm.set_script(WantsNone())
+    bed.scale("a")
+    name = bed.submit(durable=True)
+    bed.run(2_000)
+    told = of(bed, name)
+    assert told.words == "no rustbee of 'a' serves now, and policy script 'mine.py' wants none now"
+    assert told.would_help == (
+        "'swarmesh spawn rustbee --modelcell a' starts one",
+        "no script: 'swarmesh policy deactivate' takes 'mine.py' out of use",
+    )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 
 from swarmesh.core.errors import InvalidValueError, MalformedJsonError, SwarmeshError
 from swarmesh.wire.body import JSON_DEPTH_MAX, decode_body
+from swarmesh.wire.flow import Submission
+from swarmesh.wire.openai import ChatRequest, EmbeddingRequest
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True):
@@ -108,3 +111,39 @@ def test_no_body_takes_long_to_refuse(tail: bytes) -> None:
     started_s = time.process_time()
     refusal(body)
     assert time.process_time() - started_s < 2.0
+
+
+class Taste(StrEnum):
+    SWEET = "sweet"
+    SOUR = "sour"
+
+
+class Meal(msgspec.Struct):
+    taste: Taste | msgspec.UnsetType = msgspec.UNSET
+    size: Literal["small", "large"] | None = None
+    courses: list[Meal] = []
+    drinks: dict[str, Meal] = {}
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "hint"),
+    [
+        (b'{"taste": "salty"}', "taste", "It is one of sweet, sour."),
+        (b'{"size": "huge"}', "size", "It is one of large, small."),
+        (b'{"courses": [{}, {"taste": "x"}]}', "courses[1].taste", "It is one of sweet, sour."),
+        (b'{"drinks": {"a": {"size": "x"}}}', "drinks[...].size", "It is one of large, small."),
+        (b'{"taste": 3}', "taste", ""),
+    ],
+)
+def test_what_may_stand_there_is_told(body: bytes, param: str, hint: str) -> None:
+    with pytest.raises(InvalidValueError) as raised:
+        decode_body(msgspec.json.Decoder(Meal), body)
+    assert (raised.value.param, raised.value.hint) == (param, hint)
+
+
+@pytest.mark.parametrize("kind", [ChatRequest, EmbeddingRequest, Submission])
+def test_an_unknown_priority_names_those_there_are(kind: type[msgspec.Struct]) -> None:
+    with pytest.raises(InvalidValueError) as raised:
+        decode_body(msgspec.json.Decoder(kind), b'{"priority": "urgent"}')
+    assert raised.value.message.startswith("priority: ")
+    assert raised.value.hint == "It is one of high, medium, low."

@@ -117,8 +117,11 @@ def cut(
 ) -> None:
     """Drill: the queennode drops everything to and from a rustbee for a while, as a broken network would."""
     with Swarmesh() as swarm:
-        rustbee_id = _picked(swarm.rustbees()).rustbee_id if rustbee is None else rustbee
+        picked = pick_view(swarm.rustbees()) if rustbee is None else None
+        rustbee_id = picked.rustbee_id if picked is not None else str(rustbee)
         swarm.cut(rustbee_id, for_s)
+    if picked is not None:  # Only now: the queen lets no client's key do it.
+        _say_picked(picked)
     words = f"{rustbee_id} is cut off from the queennode for {for_s:g} s; it heals by itself"
     _say({"drill": "cut", "rustbee_id": rustbee_id, "seconds": for_s}, words, as_json=as_json)
 
@@ -138,8 +141,12 @@ def _find_local(rustbee_id: str | None) -> LocalRustbee:
 
 def _picked(views: list[RustbeeView]) -> RustbeeView:
     view = pick_view(views)
-    note(f"took {view.rustbee_id}, {view.slots_busy} of its {view.slots} cells busy")
+    _say_picked(view)
     return view
+
+
+def _say_picked(view: RustbeeView) -> None:
+    note(f"took {view.rustbee_id}, {view.slots_busy} of its {view.slots} cells busy")
 
 
 def _start_again(home: Home, killed: QueenFile, port: int | None) -> QueenFile:

@@ -10,7 +10,7 @@ import typer
 from swarmesh.cli.screen import AsJson, clock, counted, duration, harmless, print_facts, print_json, print_table
 from swarmesh.client import Swarmesh
 from swarmesh.wire.explain import AttemptView, CandidateView, RefusalExplained, TaskExplained
-from swarmesh.wire.swarmscale import PlacementExplained, ScaleDecisionView, ScaleExplained
+from swarmesh.wire.swarmscale import PlacementExplained, ScaleDecisionView, ScaleExplained, SiteView
 
 ATTEMPT_HEADINGS: Final = ("attempt", "at", "rustbee", "policy", "queued", "outcome")
 HISTORY_HEADINGS: Final = ("ago", "what", "target", "rule", "why")
@@ -102,28 +102,39 @@ def _print_refusal(explained: RefusalExplained) -> None:
 
 
 def _print_placement(explained: PlacementExplained) -> None:
-    now = "now" if explained.live else "when the last rustbee was placed"
-    print(f"{explained.modelcell}: {explained.choice or 'no host'}, as of {now}")
+    print(f"{explained.modelcell}: {explained.choice or 'no host'}, as of {_as_of(explained)}")
     print(harmless(explained.words))
     if not explained.hosts:
         return
     votes = list(dict.fromkeys(name for site in explained.hosts for name in site.votes))
     weighed = [f"{name} x{explained.weights[name]:g}" if name in explained.weights else name for name in votes]
+    # Of a placement that is over nobody keeps them.
+    has_memory = any(site.need_mib for site in explained.hosts)
+    memory = ("needs MiB", "free MiB") if has_memory else ()
     print()
     print_table(
-        ("host", "score", *weighed, "needs MiB", "free MiB", "why not"),
+        ("host", "score", *weighed, *memory, "why not"),
         (
             (
                 site.host,
                 "" if site.veto else f"{site.score:.4g}",
                 *(_number(site.votes.get(name)) for name in votes),
-                f"{site.need_mib:,}" if site.need_mib else "",
-                f"{site.free_mib:,}" if site.need_mib else "",
+                *(_memory(site) if has_memory else ()),
                 harmless(site.veto),
             )
             for site in explained.hosts
         ),
     )
+
+
+def _as_of(explained: PlacementExplained) -> str:
+    if explained.live:
+        return "now"
+    return "when the last rustbee was placed" if explained.choice else "when a host was last looked for"
+
+
+def _memory(site: SiteView) -> tuple[str, str]:
+    return (f"{site.need_mib:,}", f"{site.free_mib:,}") if site.need_mib else ("", "")
 
 
 def _print_scale(explained: ScaleExplained) -> None:
@@ -138,7 +149,8 @@ def _print_scale(explained: ScaleExplained) -> None:
         ("load", f"{state.load:.2f}, {state.slots_busy} of {counted(state.slots, 'slot')} busy"),
         ("waiting", f"{counted(state.waiting, 'task')}, the first for {duration(state.wait_s)}"),
         ("latency", duration(state.latency_s)),
-        ("idle for", duration(state.idle_s)),
+        # Nobody counts it where nothing would be stopped for it.
+        ("idle for", duration(state.idle_s) if state.bounds is not None else ""),
         ("failed", harmless(state.breaker_reason) if state.breaker_reason not in explained.words else ""),
         ("under way", harmless(state.action.words) if state.action is not None else ""),
     ]

@@ -9,6 +9,7 @@ import typer
 from swarmesh.cli.failure import UsageError
 from swarmesh.cli.screen import AsJson, clock, harmless, note, print_json, print_table
 from swarmesh.client import RemoteError, Swarmesh
+from swarmesh.core.errors import NotFoundError
 from swarmesh.wire.keys import KeyRole, KeyView
 
 HEADINGS: Final = (
@@ -35,9 +36,9 @@ app = typer.Typer(no_args_is_help=True, help="API keys: who may use the swarm, a
 def create(
     name: Annotated[str, typer.Option(help="What you call it: a person, a program, a machine.")],
     role: Annotated[KeyRole, typer.Option(help=ROLE_HELP)] = KeyRole.CLIENT,
-    concurrency: Annotated[int, typer.Option(min=0, help="Tasks at once; 0 for as many as it likes.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=0, help="Tasks at once; 0 is no limit.")] = 0,
     tokens_per_minute: Annotated[
-        int, typer.Option(min=0, help="Tokens read and written in a minute; 0 for as many as it likes.")
+        int, typer.Option(min=0, help="Tokens read and written in a minute; 0 is no limit.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +92,9 @@ def _revoked(swarm: Swarmesh, key: str) -> str:
         known = swarm.keys()
         named = [view.key_id for view in known if view.name == key]
         if len(named) != 1:
-            raise
+            raise NotFoundError(
+                f"no key has the id or name {key!r}", hint="'swarmesh keys list' shows them."
+            ) from error
         swarm.revoke_key(named[0])
         return named[0]
     return key

@@ -66,7 +66,7 @@ def unset(
 
 
 def _holds_for(view: PolicyView) -> str:
-    cells = ", ".join(view.modelcells)
+    cells = ", ".join(f"{name} (no such modelcell)" if name in view.unknown else name for name in view.modelcells)
     if not view.active:
         return cells
     return f"all others, {cells}" if cells else "all"

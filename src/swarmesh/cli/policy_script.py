@@ -13,12 +13,14 @@ from swarmesh.client import RemoteError, Swarmesh
 from swarmesh.core.errors import ConfigError, ConflictError
 from swarmesh.policy.checking import Findings, Trial, check
 from swarmesh.policy.script import SOURCE_BYTES_MAX
+from swarmesh.queen.script_file import SUFFIX
 from swarmesh.wire.scripts import ReplayChange, ReplayView, ScriptState, ScriptView
 
 ANSWER_CHARS_MAX: Final = 60
 ROWS_MAX: Final = 30
 ERRORS_MAX: Final = 5
 HOURS_MAX: Final = 24.0
+UNCHANGED: Final = "nothing has changed: what decided before goes on deciding"
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A policy script, like those in examples/policies.")]
 
@@ -69,16 +71,25 @@ def activate(file: File, as_json: AsJson = False) -> None:
     """Let a policy script decide from now on; what is saved in the file is taken up within a second or two."""
     source = _read(file)
     findings = check(file.name, source)
-    if not as_json:
-        _demand_right(findings)
-    findings.demand_none()
-    with Swarmesh() as swarm:
-        view = swarm.activate_script(source, name=file.name, path=str(file.absolute()))
     if as_json:
-        print_json(view)
+        findings.demand_none()
+        with Swarmesh() as swarm:
+            print_json(swarm.activate_script(source, name=file.name, path=str(file.absolute())))
         return
-    print(f"{harmless(view.name)} decides now: {', '.join(view.hooks)}")
-    saved = "what is saved there is taken up" if view.watched else "its file is not watched: activate it again"
+    if findings.mistakes:
+        note(UNCHANGED)
+    _demand_right(findings)
+    with Swarmesh() as swarm:
+        before = swarm.policy_script()
+        try:
+            view = swarm.activate_script(source, name=file.name, path=str(file.absolute()))
+        except RemoteError:
+            note(UNCHANGED)
+            raise
+    replaced = before.state is not ScriptState.NONE and before.name != view.name
+    instead = f", in place of {harmless(before.name)}" if replaced else ""
+    print(f"{harmless(view.name)} decides now: {', '.join(view.hooks)}{instead}")
+    saved = "what is saved there is taken up" if view.watched else f"its file is {_unwatched(view)}: activate it again"
     note(f"{saved}\n  watch: swarmesh policy script\n  back: swarmesh policy deactivate")
 
 
@@ -201,7 +212,7 @@ def _changed(change: ReplayChange) -> tuple[str, ...]:
 
 
 def _print_script(view: ScriptView) -> None:
-    file = harmless(view.path) or "not on the queennode's machine"
+    file = harmless(view.path) or _unwatched(view)
     print_facts(
         [
             ("name", harmless(view.name)),
@@ -218,3 +229,11 @@ def _print_script(view: ScriptView) -> None:
         print(f"saved with a mistake, line {mistake.line}, column {mistake.column}: {harmless(mistake.message)}")
     for error in view.errors[:ERRORS_MAX]:
         print(f"{clock(error.at)}  {harmless(error.message)}")
+    if view.state is ScriptState.OFF:
+        note("  next: mend it, then 'swarmesh policy activate FILE'; or 'swarmesh policy deactivate'")
+
+
+def _unwatched(view: ScriptView) -> str:
+    if not view.name.endswith(SUFFIX):
+        return f"not watched, as its name does not end in {SUFFIX}"
+    return "not watched, as it is not on the queennode's machine"

@@ -85,9 +85,15 @@ def add_to(root: typer.Typer) -> None:
 def _requests(
     workload: str | None, trace: Path | None, speeds: tuple[float, ...], seed: int, load: float, requests: int
 ) -> list[Request]:
-    if (workload is None) == (trace is None):
+    if workload is not None and trace is not None:
+        raise UsageError("--workload and --trace both say what is asked: give one of them, not both")
+    if workload is None and trace is None:
         raise UsageError("either --workload or --trace says what is asked", hint=f"--workload {next(iter(WORKLOADS))}")
     if trace is not None:
+        if not trace.exists():
+            raise UsageError(
+                f"{trace} does not exist", hint="--trace takes a file: Mooncake's JSON lines, or Azure's CSV columns."
+            )
         recorded = read_trace(trace, requests=requests)
         return rescale(recorded, speeds=speeds, load_ratio=load) if load else recorded
     if workload is None or workload not in WORKLOADS:

@@ -109,9 +109,11 @@ def resume(modelcell: OneOrNone = "", as_json: AsJson = False) -> None:
     if as_json:
         print_json(answer)
         return
-    print(f"{modelcell or 'swarmscale'} goes on")
     if modelcell and answer.paused:
-        note("  everything is paused as well: 'swarmesh swarmscale resume' goes on with the rest")
+        print(f"{modelcell} is not paused by itself any more, and everything still is")
+        note("  next: 'swarmesh swarmscale resume' goes on with everything")
+    else:
+        print(f"{modelcell or 'swarmscale'} goes on")
 
 
 def _whose(modelcell: str, *, every: bool) -> str:

@@ -159,7 +159,9 @@ class _Loading:
         for rustbee_id in sorted(self.missing & self._progress.keys()):
             return moving(self._progress[rustbee_id])
         waited = duration(time.monotonic() - self.began_s)
-        return f"loading {self._modelcell}: {len(self._healthy)} of {len(self._ids)} rustbees healthy, {waited}"
+        return (
+            f"loading {self._modelcell}: {len(self._healthy)} of {counted(len(self._ids), 'rustbee')} healthy, {waited}"
+        )
 
     def _follow(self, view: RustbeeView) -> None:
         before = self._progress.get(view.rustbee_id)

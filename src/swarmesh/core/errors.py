@@ -95,7 +95,7 @@ class PolicyRefusedError(ForbiddenError):
     """The policy script of this swarm does not let the task in."""
 
     code = "policy_refused"
-    default_hint = "'swarmesh policy list' names the script; whoever runs the swarm can change it or deactivate it."
+    default_hint = "Ask whoever runs the swarm: they can change the policy script or deactivate it."
 
 
 class NotFoundError(SwarmeshError):

@@ -49,5 +49,7 @@ def cannot_be_placed(state: Scaled, now_ms: int) -> ModelCannotBePlacedError:
     return ModelCannotBePlacedError(
         f"no rustbee of {state.model!r} could be started: {state.breaker.in_words()}; "
         f"{given_up}tried again in {left_ms / 1000:.0f} s",
+        hint=f"'swarmesh explain placement {state.model}' shows why not, by host; "
+        f"'swarmesh models fit {state.model}' what it needs.",
         retry_after_s=max(1, -(-left_ms // 1000)),
     )

@@ -103,16 +103,17 @@ def reason(found: Wish, signals: Signals, bounds: Bounds) -> str:
     delay_ms = max(stats.latency_ms, stats.wait_ms)
     words = {
         "first_request": f"{_tasks(stats.waiting)} and no rustbee serves the modelcell",
-        "min": f"{present} of at least {bounds.min_workers} rustbees are there",
-        "max": f"{present} rustbees are there and {bounds.max_workers} are allowed",
-        "load": f"the mean load is {stats.load:.2f}, above {LOAD_UP}, on {stats.serving} rustbees",
-        "full": f"all {stats.serving} rustbees have been {FULL_SHARE} full or more for {signals.full_ms / 1000:.0f} s",
+        "min": f"{present} of at least {rustbees(bounds.min_workers)} {_is(present)} there",
+        "max": f"{rustbees(present)} {_is(present)} there and {bounds.max_workers} {_is(bounds.max_workers)} allowed",
+        "load": f"the mean load is {stats.load:.2f}, above {LOAD_UP}, on {rustbees(stats.serving)}",
+        "full": f"{all_of(stats.serving)} {'has' if stats.serving == 1 else 'have'} been {FULL_SHARE} full or more for "
+        f"{signals.full_ms / 1000:.0f} s",
         "queue": f"{_tasks(stats.waiting)}, more than {QUEUE_UP}",
         "latency": f"the first token takes {delay_ms / 1000:.1f} s, more than {LATENCY_UP_MS / 1000:.0f} s",
         "idle": f"nobody has asked for it for {stats.idle_ms / 1000:.0f} s, at least {IDLE_MS / 1000:.0f} s",
         "low_load": f"the mean load is {stats.load:.2f}, below {LOAD_DOWN}, {_tasks(stats.waiting)}, "
         f"and without one the others would have been at most {signals.load_without:.2f} full of late",
-        "script": f"the policy script wants {found.target} rustbees, and {present} are there",
+        "script": f"the policy script wants {rustbees(found.target)}, and {present} {_is(present)} there",
     }
     return words.get(found.rule) or _steady(signals, bounds)
 
@@ -169,11 +170,25 @@ def _steady(signals: Signals, bounds: Bounds) -> str:
     if not signals.present:
         return "nobody asks for it"
     if not stats.serving:
-        return f"{stats.starting} rustbees are starting"
-    words = f"the mean load is {stats.load:.2f} on {stats.serving} rustbees, {_tasks(stats.waiting)}"
+        return f"{rustbees(stats.starting)} {_is(stats.starting)} starting"
+    words = f"the mean load is {stats.load:.2f} on {rustbees(stats.serving)}, {_tasks(stats.waiting)}"
     if signals.present >= bounds.max_workers and _up_rule(signals):
-        return f"{words}; no more than {bounds.max_workers} are allowed"
+        return f"{words}; no more than {bounds.max_workers} {_is(bounds.max_workers)} allowed"
     return words
+
+
+def rustbees(count: int) -> str:
+    """So many of them, in words."""
+    return "1 rustbee" if count == 1 else f"{count} rustbees"
+
+
+def all_of(count: int) -> str:
+    """Every one of them, in words."""
+    return "the one rustbee" if count == 1 else f"all {count} rustbees"
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _tasks(count: int) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
-from swarmesh.core.ids import ModelName
+from swarmesh.core.ids import ModelName, WorkerId
 from swarmesh.core.load_times import LoadTimes
 from swarmesh.core.scale_action import Action, Phase
 from swarmesh.core.scale_book import Scaled
@@ -23,6 +24,8 @@ from swarmesh.core.scale_rule import (
     QUEUE_UP,
     Signals,
     Wish,
+    all_of,
+    rustbees,
 )
 from swarmesh.core.scale_view import ActionView
 
@@ -61,19 +64,19 @@ def would_change(
     """
     bounds, present = state.bounds, signals.present
     if bounds is None:
-        return (f"bounds: 'swarmesh swarmscale set {state.model} --min 0 --max 1' lets it be scaled",)
+        return (f"bounds: {bounds_for(state.model, present)} lets it be scaled",)
     if paused or bounds.paused:
         return (f"paused: {goes_on(state.model, every=paused, own=bounds.paused)}",)
     scripted = bool(script) or found.rule == "script"
     said = [_deactivate(script)] if scripted else []
     if present >= bounds.max_workers and found.target <= present:
-        said.append(f"up: not beyond {bounds.max_workers} rustbees, the most it may have")
+        said.append(f"up: not beyond {rustbees(bounds.max_workers)}, the most it may have")
     elif state.breaker.left_ms(state.looked_at_ms or 0):
         said.append(_trial(state, bounds))
     elif found.target <= present and not scripted:
         said += _up(signals) if present else _from_zero(signals.stats.waiting, bounds.min_workers)
     if present <= bounds.min_workers and found.target >= present:
-        said += [f"down: not below {bounds.min_workers} rustbees, the least it may have"] if present else []
+        said += [f"down: not below {rustbees(bounds.min_workers)}, the least it may have"] if present else []
     elif found.target >= present and not scripted:
         said += _down(signals, bounds.min_workers)
     return tuple(said)
@@ -84,6 +87,11 @@ def goes_on(model: ModelName, *, every: bool, own: bool) -> str:
     commands = ["'swarmesh swarmscale resume'"] if every else []
     commands += [f"'swarmesh swarmscale resume {model}'"] if own else []
     return f"{' and '.join(commands)} {'go' if every and own else 'goes'} on"
+
+
+def bounds_for(model: ModelName, present: int) -> str:
+    """The command that gives a model without bounds some that stop none of the ``present`` workers at once."""
+    return f"'swarmesh swarmscale set {model} --min 0 --max {max(1, present)}'"
 
 
 def _deactivate(script: str) -> str:
@@ -111,7 +119,7 @@ def _up(signals: Signals) -> list[str]:
     pressed = f"while tasks wait or the load is above {LATENCY_LOAD_MIN}"
     return [
         f"up: a mean load above {LOAD_UP}, that is {busy} of {stats.slots} slots in use; it is {stats.load:.2f} now",
-        f"up: all {stats.serving} rustbees {FULL_SHARE} full for {FULL_MS / 1000:.0f} s; it is {full_s:.0f} s now",
+        f"up: {all_of(stats.serving)} {FULL_SHARE} full for {FULL_MS / 1000:.0f} s; it is {full_s:.0f} s now",
         f"up: more than {QUEUE_UP} waiting tasks; there are {stats.waiting} now",
         f"up: more than {LATENCY_UP_MS / 1000:.0f} s to the first token {pressed}; it is {delay_s:.1f} s now",
     ]
@@ -137,7 +145,7 @@ def _words(state: Scaled, action: Action, load_ms: int) -> str:
         case Phase.SEEKING:
             return f"looking for a host for a rustbee of {model}"
         case Phase.MAKING_ROOM if action.room is not None:
-            return f"making room for {model} on {action.room.host}: {', '.join(sorted(action.room.leaving))} has to go"
+            return f"making room for {model} on {action.room.host}{_leavers(action.room.leaving)}"
         case Phase.MAKING_ROOM:
             return f"{model} waits for its turn: other modelcells use all memory"
         case Phase.LOADING:
@@ -146,3 +154,9 @@ def _words(state: Scaled, action: Action, load_ms: int) -> str:
             return f"loading {model} on {hosts}{before}"
         case Phase.STOPPING:
             return f"stopping {', '.join(sorted(action.stopping))}"
+
+
+def _leavers(leaving: Collection[WorkerId]) -> str:
+    if not leaving:
+        return ": nobody has to go any more"
+    return f": {', '.join(sorted(leaving))} {'has' if len(leaving) == 1 else 'have'} to go"

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import UNSET
 
-from swarmesh.core.errors import InvalidValueError, ModelNotFoundError
+from swarmesh.core.errors import InvalidValueError
 from swarmesh.core.ids import KeyId, ModelName, TaskId
 from swarmesh.core.task import TaskStatus
 from swarmesh.net.exchange import Exchange
@@ -163,7 +163,7 @@ class BackgroundChats:
         submission, body = submission_of(request)
         model, known = self._models.resolve(submission.modelcell)
         if model and not known:
-            raise ModelNotFoundError(f"no modelcell is called {model!r}", param="model")
+            raise self._models.not_found(model, param="model")
         record = await self._tasks.submit(
             task_id,
             submission,

@@ -87,7 +87,7 @@ class Explainer:
             words=refused.message,
             hint=refused.hint,
             retry_after_s=refused.retry_after_s,
-            would_change=would_let_in(refused, self._driver.swarm.fleet),
+            would_change=would_let_in(refused, self._driver.swarm, now_ms()),
         )
 
     def _task(self, task_id: TaskId, key_id: KeyId | None) -> Task | None:
@@ -99,7 +99,10 @@ def _unknown_task(name: str, *, was_refused: bool) -> NotFoundError:
     if was_refused:
         hint = f"It was refused: 'swarmesh explain refusal {name}' says why."
     else:
-        hint = f"Only the last {DECISIONS_MAX} decisions since the queennode was started can be explained."
+        hint = (
+            f"No rustbee had got it when it was cancelled, or it is in none of the last {DECISIONS_MAX} decisions "
+            f"since the queennode was started; 'swarmesh nectarflow show {name}' says how a nectarflow ended."
+        )
     return NotFoundError(f"no decision about a task {name!r} is kept", hint=hint)
 
 

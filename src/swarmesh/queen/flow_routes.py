@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from swarmesh.core.errors import ModelNotFoundError
 from swarmesh.core.ids import TaskId
 from swarmesh.net.exchange import Exchange
 from swarmesh.queen.awaited_answers import AwaitedAnswers, after_seq, idempotency_key
@@ -44,7 +43,7 @@ class FlowRoutes:
         submission = self._flows.read(body)
         model, known = self._models.resolve(submission.modelcell)
         if model and not known:
-            raise ModelNotFoundError(f"no modelcell is called {model!r}", param="modelcell")
+            raise self._models.not_found(model, param="modelcell")
         record = await self._flows.submit(
             task_id,
             submission,

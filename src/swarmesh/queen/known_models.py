@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from swarmesh.core.errors import SwarmeshError
+from swarmesh.core.errors import ModelNotFoundError, SwarmeshError
 from swarmesh.core.fleet import Fleet
 from swarmesh.core.ids import ModelName
 from swarmesh.core.routing import default_model
@@ -49,10 +49,12 @@ class KnownModels:
         served = list(self._fleet.models())
         return [*served, *sorted((self._scaled | others) - set(served))]
 
-    def nearest(self, name: str) -> str:
-        """A known name that looks like this one; empty when none does."""
+    def not_found(self, name: str, *, param: str) -> ModelNotFoundError:
+        """What to tell whoever asked for a name that is not known; the hint has the nearest one that is."""
         known = {*self._fleet.models(), *self._scaled, *self._catalog_names()}
-        return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")
+        near = next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")
+        hint = f"Did you mean {near!r}?" if near else ""
+        return ModelNotFoundError(f"no modelcell is called {name!r}", hint=hint, param=param)
 
     def _default(self) -> ModelName:
         # While nobody serves anything, what is scaled is what there is; among several nobody can choose.

@@ -7,7 +7,7 @@ import difflib
 import structlog
 
 from swarmesh.config.settings import RoutingSettings
-from swarmesh.core.errors import ConflictError, InvalidValueError, ModelNotFoundError
+from swarmesh.core.errors import ConflictError, InvalidValueError
 from swarmesh.core.ids import ModelName
 from swarmesh.core.policies import DESCRIPTIONS, PolicyName
 from swarmesh.core.swarm import Swarm
@@ -31,15 +31,7 @@ class Policies:
 
     def views(self) -> list[PolicyView]:
         """Every policy there is."""
-        return [
-            PolicyView(
-                name=policy.value,
-                description=description,
-                active=policy is self._active,
-                modelcells=tuple(sorted(name for name, own in self._of_models.items() if own is policy)),
-            )
-            for policy, description in DESCRIPTIONS.items()
-        ]
+        return [self._view(policy, description) for policy, description in DESCRIPTIONS.items()]
 
     def use(self, change: PolicyChange) -> list[PolicyView]:
         """Choose by another policy from the next task on.
@@ -61,6 +53,11 @@ class Policies:
         self._swarm.set_policy(model, policy)
         return self.views()
 
+    def _view(self, policy: PolicyName, description: str) -> PolicyView:
+        names = sorted(name for name, own in self._of_models.items() if own is policy)
+        unknown = tuple(name for name in names if not self._models.has(name))
+        return PolicyView(policy.value, description, policy is self._active, tuple(names), unknown)
+
     def _unset(self, modelcell: str) -> list[PolicyView]:
         if not modelcell:
             raise InvalidValueError(
@@ -79,7 +76,7 @@ class Policies:
     def _named(self, modelcell: str) -> ModelName:
         model, known = self._models.resolve(modelcell)
         if not known:
-            raise ModelNotFoundError(f"no modelcell is called {modelcell!r}", param="modelcell")
+            raise self._models.not_found(modelcell, param="modelcell")
         return model
 
 

@@ -16,7 +16,7 @@ from swarmesh.net.exchange import Exchange
 from swarmesh.queen.background import BackgroundChats
 from swarmesh.queen.choices import Choices
 from swarmesh.queen.collected import Collected
-from swarmesh.queen.decision_headers import TASK_HEADER
+from swarmesh.queen.decision_headers import TASK_HEADER, decision_headers
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.keys import Identity
 from swarmesh.queen.known_models import KnownModels
@@ -86,6 +86,12 @@ class Relay:
         self._driver.refused.add_unread(task_id, error, key_id)
         exchange.fail(error, [(TASK_HEADER, task_id.encode())])
 
+    def _refuse_unknown(self, exchange: Exchange, submitted: TaskSubmitted) -> None:
+        # The core would refuse it as well, and knows no names that nobody serves now.
+        error = self._models.not_found(submitted.model, param="model")
+        self._driver.refused.add(submitted, error)
+        exchange.fail(error, decision_headers(b"", 0, 0, submitted.task_id.encode()))
+
     def _take_several(self, exchange: Exchange, identity: Identity, request: ChatRequest | CompletionRequest) -> None:
         # Each choice is a task, and all of them are under way at once: more than a key may have never are.
         most, wanted = self._driver.swarm.dispatcher.limits.of(identity.key_id).concurrency, request.choices()
@@ -127,6 +133,9 @@ class Relay:
             fingerprint=request.fingerprint(),
             prefix=request.prefix(),
         )
+        if model and not known:
+            self._refuse_unknown(exchange, event)
+            return
         on_over = self._stream_over if streams else self._over
         answer = RelayedAnswer(on_over, self._driver, exchange, event, request, tells_waiting=tells_waiting)
         self.active += 1

@@ -9,6 +9,7 @@ import msgspec
 
 from swarmesh.core.placement import HYSTERESIS, WEIGHTS, ChosenBy, HostCandidate, HostVerdict, Placement
 from swarmesh.core.scale_bounds import Bounds
+from swarmesh.core.scale_rule import rustbees
 from swarmesh.core.scale_view import ActionView, ScaleDecision, ScaleKind, ScaleState
 from swarmesh.wire.swarmscale import (
     BoundsView,
@@ -19,6 +20,13 @@ from swarmesh.wire.swarmscale import (
     ScaleView,
     SiteView,
 )
+
+
+class ScriptWish(msgspec.Struct, frozen=True):
+    """How many workers of a model a policy script wants, whatever its bounds are."""
+
+    name: str
+    count: int
 
 
 def bounds_view(bounds: Bounds, *, own: bool, wish: RustbeeWish | None) -> BoundsView:
@@ -68,23 +76,41 @@ def decision_view(decision: ScaleDecision, now_ms: int) -> ScaleDecisionView:
     )
 
 
-def scale_words(state: ScaleState, *, paused: bool = False) -> str:
+def scale_words(state: ScaleState, *, paused: bool = False, script: ScriptWish | None = None) -> str:
     """In a sentence: what is done, else what is wanted and what keeps it from being done, else why nothing is.
 
-    ``paused``: nothing is started or stopped by itself, of no modelcell.
+    Args:
+        state: Of the modelcell.
+        paused: Nothing is started or stopped by itself, of no modelcell.
+        script: What a script says, which then is the reason in place of the load.
     """
     if state.action is not None:
         return state.action.words
     if state.bounds is None:
         return f"{state.model} has no bounds: nothing is started or stopped by itself"
     wanted = state.last
+    because = _of_script(script, state, state.bounds) if script is not None else wanted.reason if wanted else ""
     if wanted is None or wanted.kind is ScaleKind.HOLD:
-        steady = f"{state.model} has {state.stats.serving} rustbees and wants {state.target}: nothing to do"
-        said = (wanted.reason if wanted is not None else steady, _pause(state, paused=paused) or _breaker(state))
+        steady = f"{state.model} has {rustbees(state.stats.serving)} and wants {state.target}: nothing to do"
+        said = (because or steady, _pause(state, paused=paused) or _breaker(state))
         return "; ".join(filter(None, said))
     held = _pause(state, paused=paused) or (wanted.kind is ScaleKind.UP and _breaker(state)) or state.blocked
     what = f"{wanted.kind} {wanted.count}"
-    return f"{what} is held back: {held}; wanted because {wanted.reason}" if held else f"{what}: {wanted.reason}"
+    return f"{what} is held back: {held}; wanted because {because}" if held else f"{what}: {because}"
+
+
+def _of_script(script: ScriptWish, state: ScaleState, bounds: Bounds) -> str:
+    wants = f"policy script {script.name!r} wants {script.count}"
+    if script.count > bounds.max_workers:
+        return f"{wants}, at most {bounds.max_workers} {_is(bounds.max_workers)} allowed"
+    if script.count < bounds.min_workers:
+        return f"{wants}, at least {bounds.min_workers} {_is(bounds.min_workers)} kept"
+    present = state.stats.serving + state.stats.starting
+    return f"{wants}, and {present} {_is(present)} there"
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _pause(state: ScaleState, *, paused: bool) -> str:

@@ -11,16 +11,24 @@ import msgspec
 import structlog
 
 from swarmesh.core.commands import RecordLoadTime
-from swarmesh.core.errors import ConflictError, ModelNotFoundError, SwarmeshError
+from swarmesh.core.errors import ConflictError, SwarmeshError
 from swarmesh.core.events import LoadTimeKnown, ModelScaled, ScalingPaused
 from swarmesh.core.ids import HostName, ModelName
 from swarmesh.core.placement import Placement
 from swarmesh.core.scale_bounds import Bounds, checked
 from swarmesh.core.scale_view import ScaleState, ScaleStats
+from swarmesh.core.script import Hook
 from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.known_models import KnownModels
 from swarmesh.queen.recipes import wish_after
-from swarmesh.queen.scale_views import bounds_view, decision_view, placement_view, scale_view, scale_words
+from swarmesh.queen.scale_views import (
+    ScriptWish,
+    bounds_view,
+    decision_view,
+    placement_view,
+    scale_view,
+    scale_words,
+)
 from swarmesh.queen.starts import Starts
 from swarmesh.store.records import LaunchRecord, LoadTimeRecord, ScaleRecord
 from swarmesh.store.store import Store
@@ -112,7 +120,7 @@ class Swarmscale:
         placement = state.placement
         return ScaleExplained(
             state=self._shown(state, now),
-            words=scale_words(state, paused=self.paused),
+            words=scale_words(state, paused=self.paused, script=self._script_wish(model)),
             history=tuple(decision_view(decision, now) for decision in state.history),
             placement=placement_view(model, placement, live=False) if placement is not None else None,
             load_times=tuple(LoadTimeView(host, ms / 1000) for host, ms in self._load_times.get(model, {}).items()),
@@ -131,8 +139,9 @@ class Swarmscale:
             placed = self._state(model, now_ms()).placement
             if placed is None:
                 raise ConflictError(
-                    f"no rustbee of {model!r} was placed since the queennode was started",
-                    hint=f"'swarmesh explain placement {model}' says where one would go now.",
+                    f"no rustbee of {model!r} was placed by swarmscale since the queennode was started",
+                    hint="Those of 'up' and 'spawn rustbee' were started where you said; "
+                    f"'swarmesh explain placement {model}' says where one would go now.",
                 )
             return placement_view(model, placed, live=False)
         try:
@@ -280,12 +289,15 @@ class Swarmscale:
         adopted = sum(worker.direct and worker.may_serve for worker in workers)
         return scale_view(state, now, own=is_own, wish=self._wish(state.model), adopted=adopted)
 
+    def _script_wish(self, model: ModelName) -> ScriptWish | None:
+        scripted = self._driver.swarm.scripted
+        count = scripted.turns.last(model) if scripted.has(Hook.SCALE) else None
+        return ScriptWish(scripted.name, count) if count is not None else None
+
     def _named(self, name: str) -> ModelName:
         model, known = self._models.resolve(name)
         if not known:
-            near = self._models.nearest(name)
-            hint = f"Did you mean {near!r}?" if near else "'swarmesh models list' shows them."
-            raise ModelNotFoundError(f"no modelcell is called {name!r}", hint=hint, param="modelcell")
+            raise self._models.not_found(name, param="modelcell")
         return model
 
     def _write(self, write: Coroutine[Any, Any, None]) -> None:

@@ -18,7 +18,9 @@ from swarmesh.core.ids import ModelName
 from swarmesh.core.limits import MINUTE_MS, KeyBook, expected_tokens
 from swarmesh.core.routing import POLICY_VETO, Decision
 from swarmesh.core.scale_action import Phase
+from swarmesh.core.scale_sites import BARRED
 from swarmesh.core.scale_view import ScaleState
+from swarmesh.core.scale_words import bounds_for
 from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import Task
 
@@ -130,28 +132,33 @@ def _nobody(
         )
     state = _state(swarm, task, at_ms)
     if state is None or state.bounds is None:
-        return _unscaled(task, nobody, spawn) if has_model(model) else _unknown(task, nobody)
+        present = state.stats.serving + state.stats.starting if state is not None else 0
+        return _unscaled(model, present, nobody, spawn) if has_model(model) else _unknown(task, nobody)
     if state.breaker_ms:
         left_s = max(1, round(state.breaker_ms / 1_000))
         return (
             f"{nobody}, and none could be started: {state.breaker_reason}; tried again in {left_s} s",
             f"what kept it from being started: 'swarmesh explain placement {model}' looks at each host",
             "bounds that are set anew: 'swarmesh swarmscale set' tries at once",
+            *([_deactivate(swarm)] if BARRED in state.breaker_reason else []),
         )
     if state.blocked == "paused":
         whose = f" {model}" if state.bounds.paused else ""
         return f"{nobody}, and scaling is paused", f"'swarmesh swarmscale resume{whose}' goes on", spawn
     if not state.target and swarm.scripted.name:
-        return f"{nobody}, and policy script {swarm.scripted.name!r} wants none now", spawn
+        return f"{nobody}, and policy script {swarm.scripted.name!r} wants none now", spawn, _deactivate(swarm)
     return f"{nobody}: {state.blocked or 'one is started soon'}", spawn
 
 
-def _unscaled(task: Task, nobody: str, spawn: str) -> tuple[str, ...]:
-    bounds = f"'swarmesh swarmscale set {task.model} --min 0 --max 1'"
+def _deactivate(swarm: Swarm) -> str:
+    return f"no script: 'swarmesh policy deactivate' takes {swarm.scripted.name!r} out of use"
+
+
+def _unscaled(model: ModelName, present: int, nobody: str, spawn: str) -> tuple[str, ...]:
     return (
         f"{nobody}, and none is started by itself",
         spawn,
-        f"bounds: with {bounds} rustbees come and go by themselves",
+        f"bounds: with {bounds_for(model, present)} rustbees come and go by themselves",
     )
 
 

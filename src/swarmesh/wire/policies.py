@@ -13,12 +13,14 @@ class PolicyView(msgspec.Struct, frozen=True):
     Attributes:
         active: It is the one for every modelcell that has none of its own.
         modelcells: Those that have it as their own.
+        unknown: Of those, the names that no modelcell has.
     """
 
     name: str
     description: str
     active: bool
     modelcells: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 class PolicyList(msgspec.Struct, frozen=True):
