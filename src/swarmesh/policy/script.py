@@ -242,10 +242,10 @@ class SandboxedScript(Script):
         try:
             self._process = ScriptProcess()
             self._process.send(self._load, ANSWER_S_MAX)
-        except ProcessEndedError as error:
-            self._drop()
-            raise ScriptFailedError(f"{self.name} cannot be loaded again: {error}") from error
-        self._is_loading = True
+        except ProcessEndedError:
+            self._drop()  # That the machine has no process or file for it is no fault of the script.
+        else:
+            self._is_loading = True
 
     def _look_loaded(self, process: ScriptProcess) -> None:
         report = self._received(process)
