@@ -11,6 +11,8 @@ FAILURES_MAX: Final = 3
 OPEN_MS: Final = 30_000
 """How long it stays open the first time; twice as long with every trial that fails."""
 OPEN_MS_MAX: Final = 600_000
+DISTRUST_MS: Final = 300_000
+"""After the last of many failures in a row, how long nobody who is in use gives way for one more try."""
 RETRY_MS: Final = 3_000
 """Times the failures in a row: the pause before the next try while it is closed."""
 REASONS_MAX: Final = 16
@@ -27,6 +29,7 @@ class Breaker:
         retry_ms: Before this nothing is tried even while it is closed.
         reasons: Why the last tries failed, by place; an empty one for what concerns no place.
         avoided: Places where something was started and failed; others are tried first.
+        failed_ms: When the last of them was.
         for_room: It is open because others hold all memory; what they do may end that at any time.
     """
 
@@ -35,12 +38,14 @@ class Breaker:
     retry_ms: int = 0
     reasons: dict[str, str] = field(default_factory=dict)
     avoided: set[str] = field(default_factory=set)
+    failed_ms: int = 0
     for_room: bool = False
     _openings: int = 0
 
     def failed(self, reasons: Mapping[str, str], now_ms: int, *, hopeless: bool = False) -> bool:
         """Count a failure; whether it has opened by that. ``hopeless``: trying again at once cannot help."""
         self.failures += 1
+        self.failed_ms = now_ms
         self._note(reasons)
         self.retry_ms = now_ms + RETRY_MS * self.failures
         if self.failures < FAILURES_MAX and not hopeless:
@@ -54,7 +59,7 @@ class Breaker:
     def found_no_room(self, reasons: Mapping[str, str], now_ms: int) -> None:
         """Others hold all memory and do not let go of it: open for a while, though nothing has failed."""
         # Why it ended where it was started says more than that others are there now.
-        self._note({place: reason for place, reason in reasons.items() if not self.distrusts(place)})
+        self._note({place: reason for place, reason in reasons.items() if not self.distrusts(place, now_ms)})
         self.until_ms = now_ms + OPEN_MS
         self.for_room = True
 
@@ -74,9 +79,9 @@ class Breaker:
         """How long nothing is tried because it is open; 0 when it is closed, or a trial may go through."""
         return max(0, self.until_ms - now_ms)
 
-    def distrusts(self, place: str) -> bool:
-        """Whether it fails there again and again: then nobody who is in use gives way for one more try."""
-        return self.failures >= FAILURES_MAX and place in self.avoided
+    def distrusts(self, place: str, now_ms: int) -> bool:
+        """Whether it fails again and again, also there: then nobody who is in use gives way for one more try."""
+        return self.failures >= FAILURES_MAX and place in self.avoided and now_ms - self.failed_ms < DISTRUST_MS
 
     def holds(self, now_ms: int) -> bool:
         """Whether nothing may be tried now."""

@@ -224,6 +224,9 @@ class Moves:
             self._make_room(state, action, {**reasons, **dict.fromkeys(barred, BARRED)}, now_ms, out)
         elif now_ms - (action.room.made_ms or 0) < DOUBT_MS:  # What has ended holds its memory for a moment yet.
             action.go(Phase.MAKING_ROOM, now_ms)
+        elif self._sites.choose(state.model, self._sites.filled(state.model, action.sites)).choice is not None:
+            action.room = None  # Only what is kept for others is in its way: it waits for another turn.
+            action.go(Phase.MAKING_ROOM, now_ms)
         else:
             state.breaker.avoided.add(str(action.room.host))
             self._give_up(state, action, reasons or {"": "no host can be asked"}, now_ms, out)

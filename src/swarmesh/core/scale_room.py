@@ -52,7 +52,7 @@ class RoomFinder:
             return Chance.NOW, best
         if serving or not state.waiting:
             return Chance.LATER if best is not None else self._without_hope(sites), None
-        trusted = [site for site in sites if not state.breaker.distrusts(site.host)]
+        trusted = [site for site in sites if not state.breaker.distrusts(site.host, now_ms)]
         if self._has_waited_its_turn(state, now_ms):
             best = self._cheapest(
                 state, trusted, lambda other, worker: self._has_had_its_turn(other, worker, now_ms), now_ms
