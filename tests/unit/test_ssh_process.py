@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.hosts import child_process
@@ -17,6 +20,7 @@ from swarmesh.wire.errors import RemoteError
 from swarmesh.wire.session import Hello, Reply
 
 ORDER = {"action": "probe"}
+Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 def ended(code: int, said: str) -> SwarmeshError:
@@ -112,3 +116,20 @@ def words_of(process: psutil.Process) -> list[str]:
         return list(process.cmdline())
     except psutil.Error:
         return []
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_is_sent_after_the_end_of_the_input_is_a_connection_error_on_both_loops(run: Run) -> None:
+    async def send() -> None:
+        process = await saying("sys.stdin.buffer.read()")
+        process.end_input()
+        try:
+            await asyncio.wait_for(process.line(), 30)
+        except SwarmeshError:
+            for _ in range(2):  # What a transport of asyncio says of it, it says at the second write.
+                await process.send(b"more")
+        finally:
+            process.kill()
+
+    with pytest.raises(ConnectionError):
+        run(send())
