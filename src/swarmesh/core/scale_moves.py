@@ -42,10 +42,10 @@ ASK_AGAIN_MS: Final = 10_000
 """While a model waits for its turn: how often the hosts are asked anew."""
 DOUBT_MS: Final = 15_000
 """How long it has to look as if there could be no room before it is believed: until the hosts were asked twice."""
-FREED_MS: Final = 2_000
-"""Room was made and is not seen yet: how often it is looked for, for `DOUBT_MS` at most."""
 PAUSED_MS: Final = 60_000
 """The same where who has the room is paused: as long as tasks wait for workers that nobody expects."""
+FREED_MS: Final = 2_000
+"""Room was made and is not seen yet: how often it is looked for, for `DOUBT_MS` at most."""
 
 _READY: Final = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
 _DOUBT_MS_MAX: Final = {Chance.LATER: 0, Chance.DOUBTFUL: DOUBT_MS, Chance.PAUSED: PAUSED_MS}

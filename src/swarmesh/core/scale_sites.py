@@ -22,7 +22,6 @@ from swarmesh.core.script_guard import Scripted
 from swarmesh.core.witness import Witness
 
 AVOIDED: Final = "the last start there failed, so others come first"
-
 BARRED: Final = "kept from it by the policy script"
 
 
