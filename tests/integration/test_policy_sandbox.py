@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from swarmesh.core.script import Facts, ScriptAwayError, ScriptFailedError
+from swarmesh.core.script import Facts, ScriptAwayError, ScriptFailedError, ScriptLateError
 from swarmesh.policy import process as policy_process
 from swarmesh.policy import script as policy_script
 from swarmesh.policy.checking import check
@@ -95,7 +95,7 @@ SLOW = "    return sorted(range(1500000)) if task.priority == 'high' else [1, 2,
 
 def test_an_answer_that_is_late_by_the_scripts_fault_is_its_failure_when_it_comes(opened: Open) -> None:
     script = opened(SLOW, answer_s=0.001)
-    with pytest.raises(ScriptAwayError, match="gave no answer within 1 ms"):
+    with pytest.raises(ScriptLateError, match="gave no answer within 1 ms"):
         ask(script)
     with pytest.raises(ScriptMistakeError) as raised:
         until_it_answers(script)
@@ -109,7 +109,7 @@ def test_an_answer_that_is_late_by_the_scripts_fault_is_its_failure_when_it_come
 def test_an_answer_that_is_late_by_the_machines_fault_is_not(opened: Open) -> None:
     script = opened("    return [1, 2, 3]", answer_s=ANSWER_S_MAX)
     os.kill(script.pid, signal.SIGSTOP)
-    with pytest.raises(ScriptAwayError, match="gave no answer within 25 ms"):
+    with pytest.raises(ScriptLateError, match="gave no answer within 25 ms"):
         ask(script)
     with pytest.raises(ScriptAwayError, match="cannot be asked just now"):
         ask(script)

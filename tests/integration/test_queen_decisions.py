@@ -27,6 +27,7 @@ from scripted_worker import (
 from swarmesh.config.home import Home
 from swarmesh.config.settings import QueenSettings, RoutingSettings, Settings
 from swarmesh.core.policies import PolicyName
+from swarmesh.policy import script as policy_script
 from swarmesh.queen.process import Queen
 from swarmesh.wire.sse import SseReader
 
@@ -200,6 +201,33 @@ async def test_who_waits_is_told_what_for(rig: Rig, new_agent: NewAgent, until: 
     assert [attempt["outcome"] for attempt in (await explained(rig, job_id))["attempts"]] == ["running"]
     call.last(token(1, "x"), done(2, job_id, 1, 1))
     await until(rig.is_idle)
+
+
+async def test_what_a_policy_script_had_no_say_in_is_said(
+    rig: Rig, new_worker: NewWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_script, "ANSWER_S_MAX", 10.0)  # On a machine with much to do it might be late instead.
+    worker = await new_worker()
+    worker.behaviour = lambda call: call.json(200, completion())
+    await rig.adopt(worker)
+    made = await rig.json("POST", "/v2/swarmesh/keys", {"name": "ada"})
+    ada = {"authorization": f"Bearer {made['key']}"}
+    # Right when it is checked and wrong when it decides: the samples are of another model.
+    source = "def score(task, workers):\n    return [task.nope if task.model == 'fake' else 1 for _ in workers]\n"
+    await rig.json("PUT", "/v2/swarmesh/policies/script", {"name": "x.star", "source": source})
+    tasks = [(await rig.ask("POST", CHAT, chat(), ada)).headers["x-swarmesh-task"] for _ in range(4)]
+    told = [await explained(rig, name) for name in tasks]
+    assert {(each["policy"], each["reason"]) for each in told} == {("swarm", "only")}
+    failed = "policy script 'x.star' failed: score: x.star:2:13: Object of type `struct` has no attribute `nope`"
+    assert told[0]["without_script"] == told[0]["attempts"][0]["without_script"]
+    assert told[0]["without_script"] == f"{failed}; the built-in rule decided"
+    off = "policy script 'x.star' is off after 3 failures in a row"
+    assert told[3]["without_script"].startswith(f"{off}: score: x.star:2:13: ")
+    hers = (await rig.ask("GET", f"{EXPLAIN}/{tasks[3]}", headers=ada)).json()
+    assert hers["without_script"] == f"{off}; the built-in rule decided", "what it did wrong may tell of others' tasks"
+    await rig.ask("DELETE", "/v2/swarmesh/policies/script")
+    name = (await rig.ask("POST", CHAT, chat(), ada)).headers["x-swarmesh-task"]
+    assert (await explained(rig, name))["without_script"] == ""
 
 
 async def test_what_is_not_known_says_how_much_is_kept(rig: Rig) -> None:

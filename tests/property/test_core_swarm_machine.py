@@ -15,6 +15,7 @@ from swarmesh.core.events import (
     HostLost,
     HostProbed,
     KeyLimited,
+    KeyRevoked,
     SpawnFailed,
     SpawnProgressed,
     SpawnRequested,
@@ -161,6 +162,10 @@ class SwarmMachine(RuleBasedStateMachine):
     @rule(key=keys, concurrency=st.sampled_from([0, 0, 1, 3]), tokens_per_minute=st.sampled_from([0, 0, 100, 9_000]))
     def limit_key(self, *, key: KeyId, concurrency: int, tokens_per_minute: int) -> None:
         self.tell(KeyLimited(key, concurrency, tokens_per_minute))
+
+    @rule(key=keys)
+    def revoke_key(self, key: KeyId) -> None:
+        self.tell(KeyRevoked(key))
 
     @precondition(lambda self: self.submitted)
     @rule(which=anything)

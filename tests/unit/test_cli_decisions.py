@@ -130,6 +130,23 @@ def test_a_task_is_explained(shell: Shell) -> None:
     assert (whole["chosen"], whole["attempts"][1]["report"]) == ("rustbee-1", report)
 
 
+def test_what_a_policy_script_had_no_say_in_is_said(shell: Shell) -> None:
+    late, failed = "'x.star' gave no answer in time; the rule decided", "'x.star' failed: \x1b[31mno; the rule decided"
+    told = explained(
+        attempt(1, "rustbee-2", "broke", without_script=late),
+        attempt(2, "rustbee-2", "broke"),
+        attempt(3, "rustbee-1", "ended", without_script=failed),
+        without_script=failed,
+    )
+    shell.queen.answers["GET", f"{TASK}/flow-1"] = (200, told)
+    lines = shell.run("explain", "task", "flow-1").out.splitlines()
+    assert lines[2] == "'x.star' failed: [31mno; the rule decided"
+    assert [line for line in lines if line.startswith("attempt ") and "star" in line] == [f"attempt 1: {late}"]
+    whole = shell.run("explain", "task", "flow-1", "--json").json
+    assert (whole["without_script"], whole["attempts"][0]["without_script"]) == (failed, late)
+    assert whole["attempts"][1]["without_script"] == ""
+
+
 def test_a_task_that_waits_or_failed(shell: Shell) -> None:
     waiting = attempt(1, None, "waiting", candidates=[], vetoes={})
     shell.queen.answers["GET", f"{TASK}/flow-1"] = (200, explained(waiting))

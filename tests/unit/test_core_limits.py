@@ -7,9 +7,9 @@ import pytest
 from core_hive import HIGH, LOW, Hive
 from swarmesh.core.commands import FailTask, StartStream
 from swarmesh.core.errors import KeyConcurrencyError, KeyTokensError
-from swarmesh.core.events import KeyLimited, StreamEnded, TaskCancelled
+from swarmesh.core.events import KeyLimited, KeyRevoked, StreamEnded, TaskCancelled
 from swarmesh.core.ids import KeyId, TaskId
-from swarmesh.core.limits import MINUTE_MS, RETRY_AFTER_S_MAX, RUN_MS_DEFAULT, KeyBook
+from swarmesh.core.limits import MINUTE_MS, RETRY_AFTER_S_MAX, REVOKED_KEPT_MS, RUN_MS_DEFAULT, KeyBook
 
 TASK_TOKENS = 20
 """What a task of `Hive.submit` is expected to take: 40 characters to read, 10 tokens to write."""
@@ -318,3 +318,70 @@ def test_a_key_without_limits_has_what_it_was_shown_in_its_books() -> None:
     hive.submit("t1")
     hang_up(hive, "t1", 90)
     assert (book(hive).tokens, book(hive).left) == (100, 0)
+
+
+# Revoked
+
+
+def revoke(hive: Hive, key: str = "ada") -> None:
+    hive.tell(KeyRevoked(KeyId(key)))
+
+
+def books(hive: Hive) -> set[str]:
+    limits = hive.swarm.dispatcher.limits
+    return set(limits._books) | set(limits._revoked)
+
+
+def test_the_book_of_a_revoked_key_is_forgotten() -> None:
+    hive = limited(Hive("a", slots=8), 2, 100)
+    submit_all(hive, "t1")
+    hive.submit("other", key="bob")
+    end(hive, "t1", 5)
+    revoke(hive)
+    hive.tick(REVOKED_KEPT_MS - 1)
+    assert book(hive).concurrency == 2
+    hive.tick(1)
+    assert books(hive) == {"bob"}
+
+
+def test_until_then_the_limits_hold_for_what_was_at_the_door_already() -> None:
+    hive = limited(Hive("a", slots=8), 1)
+    revoke(hive)
+    assert submit_all(hive, "t1", "t2") == ["t1"]
+    hive.tick(REVOKED_KEPT_MS)
+    assert books(hive) == {"ada"}, "t1 runs"
+    end(hive, "t1", 5)
+    hive.tick()
+    assert books(hive) == set()
+
+
+def test_it_is_kept_while_anything_of_the_key_runs_or_waits() -> None:
+    hive = limited(Hive("a", slots=8), 1)
+    assert submit_all(hive, "d1", "d2", durable=True) == ["d1", "d2"]
+    hive.submit("i1", key="bob")
+    revoke(hive)
+    hive.wait(REVOKED_KEPT_MS)
+    assert hive.waiting() == ["d2"], "what was accepted goes on, within the limits"
+    end(hive, "d1", 5)
+    hive.tick()
+    assert (hive.waiting(), book(hive).running) == ([], 1)
+    hive.end("d2")
+    hive.tick()
+    assert books(hive) == {"bob"}
+    limited(hive, 1, key="bob")
+    hive.gone("a")
+    hive.submit("d3", key="bob", durable=True, known=True)
+    revoke(hive, "bob")
+    hive.cancel("i1")
+    hive.wait(REVOKED_KEPT_MS)
+    assert (hive.waiting(), books(hive)) == (["d3"], {"bob"})
+    hive.cancel("d3")
+    hive.tick()
+    assert books(hive) == set()
+
+
+def test_a_key_that_asked_for_nothing_leaves_nothing_behind() -> None:
+    hive = Hive("a")
+    revoke(hive, "nobody")
+    hive.tick(REVOKED_KEPT_MS)
+    assert books(hive) == set()

@@ -10,12 +10,13 @@ import pytest
 
 from served_api import ServedApi, serving_api
 from swarmesh.core.errors import StoreError, UnauthorizedError
+from swarmesh.core.events import Ticked
 from swarmesh.core.ids import KeyId
-from swarmesh.core.limits import KeyBook
+from swarmesh.core.limits import REVOKED_KEPT_MS, KeyBook
 from swarmesh.core.swarm import Swarm
 from swarmesh.queen.api.keys import KEYS, key_routes
 from swarmesh.queen.api.openapi import document
-from swarmesh.queen.driver import Driver
+from swarmesh.queen.driver import Driver, now_ms
 from swarmesh.queen.key_keeper import KeyKeeper
 from swarmesh.queen.keys import KEY_PREFIX, KeyRing, Role, key_hash
 from swarmesh.queen.links import Links
@@ -96,6 +97,17 @@ async def test_a_revoked_key_opens_nothing_from_then_on(bed: Bed) -> None:
     status, said = await bed.api.ask("DELETE", f"{KEYS}/{made['key_id']}")
     assert (status, said["error"]["code"]) == (404, "not_found")
     assert (await bed.api.ask("POST", KEYS, {"name": "laptop"}))[0] == 201, "the name is free again"
+
+
+async def test_the_limits_of_a_revoked_key_are_forgotten_and_those_of_one_that_stays_are_not(bed: Bed) -> None:
+    made = [(await bed.api.ask("POST", KEYS, {"name": name, "concurrency": 4}))[1] for name in ("laptop", "phone")]
+    laptop, phone = (each["key_id"] for each in made)
+    await bed.api.ask("DELETE", f"{KEYS}/{laptop}")
+    bed.store.fails = True
+    await bed.api.ask("DELETE", f"{KEYS}/{phone}")
+    assert (bed.book(laptop).concurrency, bed.book(phone).concurrency) == (4, 4)
+    bed.swarm.handle(Ticked(), now_ms() + REVOKED_KEPT_MS)
+    assert (bed.book(laptop), bed.book(phone).concurrency) == (KeyBook(), 4)
 
 
 async def test_names_are_taken_once(bed: Bed) -> None:

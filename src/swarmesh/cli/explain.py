@@ -176,6 +176,8 @@ def _print_choice(explained: TaskExplained) -> None:
     print(f"{explained.task} ({explained.modelcell}) {where}, policy {explained.policy}")
     print(harmless(explained.words))
     left_out = ", ".join(f"{count} {reason}" for reason, count in explained.vetoes.items()) or "none"
+    if explained.without_script:
+        print(harmless(explained.without_script))
     print(f"rustbees with {explained.modelcell}: {explained.considered}; left out: {left_out}")
     if explained.error:
         print(f"failed: {harmless(explained.error)}")
@@ -198,6 +200,9 @@ def _print_candidates(candidates: tuple[CandidateView, ...]) -> None:
 def _print_attempts(attempts: tuple[AttemptView, ...]) -> None:
     print()
     print_table(ATTEMPT_HEADINGS, map(_row, attempts))
+    for each in attempts[:-1]:  # That of the last one stands above.
+        if each.without_script:
+            print(f"attempt {each.attempt}: {harmless(each.without_script)}")
 
 
 def _row(attempt: AttemptView) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class Dispatcher:
         self.limits = Limits()
         self.queue = BroodQueue(self.limits.holds)
         self.limits.on_change = self.queue.look_again
+        self.limits.waiting = self.queue.size_of_key
         self._fleet = fleet
         self._router = router
         self._scripted = scripted if scripted is not None else Scripted()

@@ -191,6 +191,14 @@ class TooManyStreamsError(SwarmeshError):
     default_hint = "Try again after the seconds in Retry-After."
 
 
+class TooManySurveysError(SwarmeshError):
+    """This queennode asks its hosts about as many modelcells at once as it may."""
+
+    code = "too_many_surveys"
+    status = 503
+    default_hint = "Try again after the seconds in Retry-After."
+
+
 class RustbeeLostError(SwarmeshError):
     """The rustbee that served this task was lost, and no other could go on with it."""
 

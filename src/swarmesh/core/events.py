@@ -200,6 +200,12 @@ class KeyLimited(msgspec.Struct, frozen=True, gc=False):
     tokens_per_minute: int = 0
 
 
+class KeyRevoked(msgspec.Struct, frozen=True, gc=False):
+    """An API key opens nothing any more; tasks that were accepted with it go on, within its limits."""
+
+    key_id: KeyId
+
+
 class ModelScaled(msgspec.Struct, frozen=True, gc=False):
     """Somebody said how many workers a model may have; ``bounds`` None: it is not scaled any more.
 
@@ -313,6 +319,7 @@ Event = (
     | TaskCancelled
     | Ticked
     | KeyLimited
+    | KeyRevoked
     | SitesFound
     | ModelScaled
     | ScalingPaused

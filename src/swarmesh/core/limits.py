@@ -17,7 +17,7 @@ from typing import Final
 
 from swarmesh.core import refusals
 from swarmesh.core.errors import SwarmeshError
-from swarmesh.core.events import KeyLimited, StreamEnded, TaskCancelled
+from swarmesh.core.events import KeyLimited, KeyRevoked, StreamEnded, TaskCancelled
 from swarmesh.core.ids import KeyId, TaskId
 from swarmesh.core.ledger import CHARS_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
 from swarmesh.core.task import Task
@@ -28,6 +28,8 @@ RUN_MS_DEFAULT: Final = 5_000
 RUN_MS_WEIGHT: Final = 0.2
 """Share of the newest task in the mean time that tasks of its key run."""
 RETRY_AFTER_S_MAX: Final = 600
+REVOKED_KEPT_MS: Final = 60_000
+"""How long the book of a revoked key is kept at least: what was at the door by then is still held to its limits."""
 _WAITS: Final = -1
 
 
@@ -90,14 +92,18 @@ class Limits:
 
     Attributes:
         on_change: Told of a key with limits whenever its tasks may be held, or not, by other reasons than before.
+        waiting: How many tasks of a key wait.
     """
 
     def __init__(self) -> None:
         self.on_change: Callable[[KeyId], None] = lambda _key_id: None
+        self.waiting: Callable[[KeyId], int] = lambda _key_id: 0
         self._books: dict[KeyId, KeyBook] = defaultdict(KeyBook)
         self._places: dict[TaskId, int] = {}
         """When each task that has a place was started; `_WAITS` for those that were not."""
         self._paid: dict[TaskId, int] = {}
+        self._revoked: dict[KeyId, int] = {}
+        """When keys were revoked whose books may still be needed."""
 
     def of(self, key_id: KeyId) -> KeyBook:
         """The book of a key, for reading; an empty one when it has asked for nothing yet."""
@@ -112,6 +118,10 @@ class Limits:
         book.concurrency = event.concurrency
         book.is_limited = event.concurrency > 0 or event.tokens_per_minute > 0
         self.on_change(event.key_id)
+
+    def revoked(self, event: KeyRevoked, now_ms: int) -> None:
+        """A key will not come back: `look` forgets its book, after `REVOKED_KEPT_MS` and when nothing of it is left."""
+        self._revoked[event.key_id] = now_ms
 
     def refusal(self, task: Task, now_ms: int) -> SwarmeshError | None:
         """Why this task is over a limit of its key now; None when it is not, or can wait until it is not."""
@@ -187,6 +197,15 @@ class Limits:
             if book.left < book.tokens_per_minute:
                 book.fill(now_ms)
                 self.on_change(key_id)
+        if self._revoked:
+            self._forget_revoked(now_ms)
+
+    def _forget_revoked(self, now_ms: int) -> None:
+        kept_since_ms = now_ms - REVOKED_KEPT_MS
+        for key_id in [key_id for key_id, at_ms in self._revoked.items() if at_ms <= kept_since_ms]:
+            if not self.of(key_id).taken and not self.waiting(key_id):
+                self._books.pop(key_id, None)
+                del self._revoked[key_id]
 
     def _take(self, book: KeyBook, task: Task, now_ms: int) -> None:
         if task.task_id not in self._places:

@@ -20,7 +20,7 @@ from swarmesh.core.model_book import ModelBook
 from swarmesh.core.policies import Parts, PolicyName, parts_of
 from swarmesh.core.script import Hook
 from swarmesh.core.script_facts import slots_of, task_facts, worker_facts
-from swarmesh.core.script_guard import Scripted
+from swarmesh.core.script_guard import Scripted, Unheard
 from swarmesh.core.task import Task
 
 POLICY_PREEMPT: Final = "preempt"
@@ -95,6 +95,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False, array_like=True):
         reason: Why this one: ``best``, ``only``, ``turn``, ``senior``, ``measured`` or ``script``; or the code of the
             error if there is none.
         better: Whether the ``lower`` or the ``higher`` score wins.
+        unheard: Why a policy script had no say in it; None when there was none to ask, or it answered.
     """
 
     task_id: TaskId
@@ -106,6 +107,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False, array_like=True):
     candidates: tuple[Candidate, ...] = ()
     reason: str = ""
     better: str = "lower"
+    unheard: Unheard | None = None
 
     def in_words(self) -> str:
         """One sentence for people and error messages."""
@@ -188,13 +190,7 @@ class Router:
         book = self._books.get(task.model)
         if book is None:
             return Decision(task.task_id, self.policy_of(task.model), None, 0.0, 0, (), reason=NOBODY)
-        if self._scripted.has(_SCORE):
-            return self._ask_script(book, task, now_ms)
-        workers, cached_tokens = book.candidates(task, now_ms, CANDIDATES_MAX)
-        ranked = book.rule.weigh(workers, task, cached_tokens, now_ms)
-        if len(ranked) > 1:
-            ranked.sort()
-        return _decision(book, task, ranked, now_ms)
+        return self._with_script(book, task, now_ms) if self._scripted.has_score else _by_rule(book, task, now_ms, None)
 
     def changes(self, model: ModelName) -> int:
         """Another number than before whenever a worker of the model, or what runs on it, has changed."""
@@ -284,16 +280,20 @@ class Router:
         elif worker.pace.is_stale or worker.trail.marks:
             book.rule.rate(worker, now_ms)
 
-    def _ask_script(self, book: ModelBook, task: Task, now_ms: int) -> Decision:
+    def _with_script(self, book: ModelBook, task: Task, now_ms: int) -> Decision:
+        if self._scripted.is_off:
+            return _by_rule(book, task, now_ms, self._scripted.unheard)
         ranked, facts = _asked_about(book, task, now_ms)
-        scores = self._scripted.score(task_facts(task, now_ms), facts) if ranked else None
+        if not ranked:
+            return _decision(book, task, ranked, now_ms, None)
+        scores = self._scripted.score(task_facts(task, now_ms), facts)
+        unheard = self._scripted.unheard
         if scores is None:
-            if not (ranked and task.kept and self._scripted.is_away):
-                return _decision(book, task, ranked, now_ms)
+            if not (task.kept and self._scripted.is_away):
+                return _decision(book, task, ranked, now_ms, unheard)
             scores = [None] * len(ranked)  # It was kept from all, and one late answer must not let it through.
-        wanted = [(-score, place) for place, score in enumerate(scores) if score is not None]
-        wanted.sort()
-        task.kept = bool(ranked) and not wanted
+        wanted = sorted((-score, place) for place, score in enumerate(scores) if score is not None)
+        task.kept = not wanted
         vetoes = book.vetoes(task)
         if len(wanted) < len(ranked):
             vetoes = (*vetoes, (POLICY_VETO, len(ranked) - len(wanted)))
@@ -312,6 +312,7 @@ class Router:
             candidates,
             SCRIPT if chosen is not None else NOBODY,
             "higher",
+            unheard,
         )
 
     def _leave(self, worker_id: WorkerId, model: ModelName) -> None:
@@ -322,7 +323,16 @@ class Router:
             del self._books[model]
 
 
-def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -> Decision:
+def _by_rule(book: ModelBook, task: Task, now_ms: int, unheard: Unheard | None) -> Decision:
+    """What the model's policy says."""
+    workers, cached_tokens = book.candidates(task, now_ms, CANDIDATES_MAX)
+    ranked = book.rule.weigh(workers, task, cached_tokens, now_ms)
+    if len(ranked) > 1:
+        ranked.sort()
+    return _decision(book, task, ranked, now_ms, unheard)
+
+
+def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int, unheard: Unheard | None) -> Decision:
     """The first of those that are ``ranked``, or one that is due to be measured."""
     policy, considered, vetoes = book.policy, len(book.workers), book.vetoes(task)
     if not ranked:
@@ -354,6 +364,7 @@ def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int) -
         candidates,
         reason,
         book.rule.better,
+        unheard,
     )
 
 

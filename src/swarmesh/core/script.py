@@ -44,6 +44,12 @@ class ScriptAwayError(ScriptFailedError):
     code = "policy_script_away"
 
 
+class ScriptLateError(ScriptAwayError):
+    """The script was asked, and has not answered in time; whose fault that is will be known when it does."""
+
+    code = "policy_script_late"
+
+
 class Script(Protocol):
     """A user's script. Every call is bounded in time and memory by whoever runs it, and may raise `ScriptFailedError`.
 

@@ -7,14 +7,48 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+import msgspec
+
 from swarmesh.core.ids import ModelName
-from swarmesh.core.script import Facts, Hook, Script, ScriptAwayError, ScriptFailedError
+from swarmesh.core.script import Facts, Hook, Script, ScriptAwayError, ScriptFailedError, ScriptLateError
 from swarmesh.core.script_turns import ScaleTurns
 
 _Opinion = TypeVar("_Opinion")
 
 FAILURES_MAX: Final = 3
 """Failures of one function in a row after which the script is not asked any more."""
+BECAUSE_CHARS_MAX: Final = 300
+"""Of what it did wrong: each decision that was made without it keeps that."""
+LATE: Final = "gave no answer in time"
+AWAY: Final = "could not be asked: its process was being started, or still at an earlier question"
+FAILED: Final = "failed"
+OFF: Final = f"is off after {FAILURES_MAX} failures in a row"
+BY_RULE: Final = "the built-in rule decided"
+STAYS_KEPT: Final = "it had kept the task from every rustbee, which holds until it answers"
+
+
+class Unheard(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Why a script has no say in a decision.
+
+    Attributes:
+        script: Its name.
+        what: What it did, or does, in place of an answer: `LATE`, `AWAY`, `FAILED` or `OFF`.
+        because: What was wrong, in words; they may be about another task, of another key. Empty for `LATE` and `AWAY`.
+    """
+
+    script: str
+    what: str
+    because: str = ""
+
+    def in_words(self, *, is_kept: bool, with_reason: bool) -> str:
+        """In a sentence.
+
+        Args:
+            is_kept: What followed: the task is still kept from all workers; else the built-in rule decided.
+            with_reason: Say ``because`` as well.
+        """
+        reason = f": {self.because}" if with_reason and self.because else ""
+        return f"policy script {self.script!r} {self.what}{reason}; {STAYS_KEPT if is_kept else BY_RULE}"
 
 
 class Scripted:
@@ -25,6 +59,8 @@ class Scripted:
         last_error: What it did wrong last, in words; empty if nothing yet.
         is_off: It failed too often and is not asked any more.
         is_away: It could not answer the last question in time.
+        unheard: Why the last question has no answer, or why none is put any more; None when it has one.
+        has_score: It has a `score`, be it asked or turned off.
         turns: Of which models it is asked how many workers they ought to have, and what it said last.
     """
 
@@ -42,6 +78,8 @@ class Scripted:
         self.last_error = ""
         self.is_off = False
         self.is_away = False
+        self.unheard: Unheard | None = None
+        self.has_score = Hook.SCORE in self._hooks
 
     @property
     def name(self) -> str:
@@ -83,14 +121,15 @@ class Scripted:
             return None
         try:
             opinion = question(self._script)
-        except ScriptAwayError:
+        except ScriptAwayError as error:
             self.is_away = True  # No fault of the script: nothing is counted.
+            self._not_heard(LATE if isinstance(error, ScriptLateError) else AWAY)
             return None
         except ScriptFailedError as error:
             self.is_away = False
             self._failed(error.hook or hook, error)
             return None
-        self._in_a_row[hook], self.is_away = 0, False
+        self._in_a_row[hook], self.is_away, self.unheard = 0, False, None
         return opinion
 
     def _failed(self, hook: Hook, error: ScriptFailedError) -> None:
@@ -98,13 +137,18 @@ class Scripted:
         self.failures += 1
         self._in_a_row[hook] += 1
         self.last_error = f"{hook}: {error.message}"
+        self._not_heard(FAILED, self.last_error)
         if self._in_a_row[hook] < FAILURES_MAX:
             return
         self.is_off, self._hooks = True, frozenset()
+        self._not_heard(OFF, self.last_error)
         self._alarm = (
             f"policy script {self.name!r} was turned off: {hook} failed {FAILURES_MAX} times in a row, "
             f"last because: {error.message}"
         )
+
+    def _not_heard(self, what: str, because: str = "") -> None:
+        self.unheard = Unheard(self.name, what, because[:BECAUSE_CHARS_MAX])
 
 
 def _reason(answer: object) -> str | None:

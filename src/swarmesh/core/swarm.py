@@ -14,6 +14,7 @@ from swarmesh.core.events import (
     HostLost,
     HostProbed,
     KeyLimited,
+    KeyRevoked,
     LoadTimeKnown,
     ModelScaled,
     ScalingPaused,
@@ -153,6 +154,8 @@ class Swarm:
                 self.scaler.gone(worker, event.message, now_ms, out)
             case KeyLimited():
                 self.dispatcher.limits.limited(event, now_ms)
+            case KeyRevoked():
+                self.dispatcher.limits.revoked(event, now_ms)
             case SitesFound():
                 self.scaler.sites_found(event, now_ms, out)
             case ModelScaled():

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from swarmesh.core.script import Facts, Hook, Script, ScriptAwayError, ScriptFailedError
+from swarmesh.core.script import Facts, Hook, Script, ScriptAwayError, ScriptFailedError, ScriptLateError
 from swarmesh.policy.answers import oddness, words
 from swarmesh.policy.frames import Answer, Ask, Failure, Load, Loaded, Refused, Report
 from swarmesh.policy.mistake import Mistake, ScriptEndedError, ScriptInvalidError, ScriptMistakeError
@@ -212,7 +212,7 @@ class SandboxedScript(Script):
         # Whose fault it is will be known when it comes: the script's, or that of a machine with no time for it.
         self._late = _Late(hook, began_s)
         self.tally.late += 1
-        raise ScriptAwayError(f"{self.name}: {hook} gave no answer within {self._answer_s * 1_000:g} ms")
+        raise ScriptLateError(f"{self.name}: {hook} gave no answer within {self._answer_s * 1_000:g} ms")
 
     def _ready(self) -> ScriptProcess:
         """The process, if it can be asked now.

@@ -41,11 +41,11 @@ class Explainer:
         attempts = book.find(name, key_id) or book.find(name.removeprefix(ID_PREFIX), key_id)
         task_id = attempts[-1].task_id if attempts else TaskId(name.removeprefix(ID_PREFIX))
         task = self._task(task_id, key_id)
-        views = [_attempt_view(attempt) for attempt in attempts]
+        views = [_attempt_view(attempt, all_told=key_id is None) for attempt in attempts]
         if task is not None and task.status is not TaskStatus.RUNNING:
             decision = self._driver.swarm.router.choose(task, now_ms())
             why = why_waiting(self._driver.swarm, task, now_ms(), decision, has_model=self._driver.has_model)
-            views.append(_waiting_view(task, decision, why.words))
+            views.append(_waiting_view(task, decision, why.words, all_told=key_id is None))
             return _explained(task_id, task.model, why.would_help, views, "")
         if not attempts:
             raise _unknown_task(name, was_refused=self._driver.refused.find(task_id, key_id) is not None)
@@ -123,11 +123,12 @@ def _explained(
         candidates=last.candidates,
         would_change=would_change,
         attempts=tuple(views),
+        without_script=last.without_script,
         error=error,
     )
 
 
-def _attempt_view(attempt: Attempt) -> AttemptView:
+def _attempt_view(attempt: Attempt, *, all_told: bool) -> AttemptView:
     return _view(
         attempt.decision,
         attempt=attempt.number,
@@ -136,13 +137,16 @@ def _attempt_view(attempt: Attempt) -> AttemptView:
         outcome=attempt.outcome.value,
         why=attempt.why,
         report=attempt.report,
+        all_told=all_told,
     )
 
 
-def _waiting_view(task: Task, decision: Decision, words: str) -> AttemptView:
+def _waiting_view(task: Task, decision: Decision, words: str, *, all_told: bool) -> AttemptView:
     # What the queue will decide is not known; what it would say of each rustbee now is.
     waited_ms = task.queue_ms + now_ms() - task.queued_at_ms
-    view = _view(decision, attempt=task.attempt + 1, at_s=time.time(), queue_ms=waited_ms, outcome=WAITING)
+    view = _view(
+        decision, attempt=task.attempt + 1, at_s=time.time(), queue_ms=waited_ms, outcome=WAITING, all_told=all_told
+    )
     return msgspec.structs.replace(view, chosen=None, reason=WAITING, words=words)
 
 
@@ -153,6 +157,7 @@ def _view(
     at_s: float,
     queue_ms: int,
     outcome: str,
+    all_told: bool,
     why: str = "",
     report: StreamEnded | None = None,
 ) -> AttemptView:
@@ -169,9 +174,17 @@ def _view(
         vetoes=dict(decision.vetoes),
         candidates=tuple(CandidateView(each.worker_id, each.score, dict(each.parts)) for each in decision.candidates),
         outcome=outcome,
+        without_script=_without_script(decision, all_told=all_told),
         why=why,
         report=_report(report) if report is not None else None,
     )
+
+
+def _without_script(decision: Decision, *, all_told: bool) -> str:
+    if decision.unheard is None:
+        return ""
+    # What the script did wrong may have been about a task of another key.
+    return decision.unheard.in_words(is_kept=decision.chosen is None, with_reason=all_told)
 
 
 def _report(ended: StreamEnded) -> ReportView:

@@ -8,7 +8,7 @@ import time
 import structlog
 
 from swarmesh.core.errors import ConflictError, NotFoundError
-from swarmesh.core.events import KeyLimited
+from swarmesh.core.events import KeyLimited, KeyRevoked
 from swarmesh.core.ids import KeyId
 from swarmesh.queen.driver import Driver
 from swarmesh.queen.keys import KeyRing, Role, key_hash, new_key
@@ -104,6 +104,7 @@ class KeyKeeper:
         except BaseException:
             self._ring.add(record)
             raise
+        self._driver.post(KeyRevoked(key_id))
         log.info("key_revoked", key_id=key_id, name=record.name)
 
     def _limit(self, record: KeyRecord) -> None:

@@ -30,6 +30,7 @@ from swarmesh.queen.scale_views import (
     scale_words,
 )
 from swarmesh.queen.starts import Starts
+from swarmesh.queen.surveys import Surveys
 from swarmesh.store.records import LaunchRecord, LoadTimeRecord, ScaleRecord
 from swarmesh.store.store import Store
 from swarmesh.wire.swarmscale import (
@@ -45,6 +46,9 @@ from swarmesh.wire.views import SpawnRequest
 
 EVERY: Final = ModelName("")
 """Stands for every model that has no record of its own."""
+
+SURVEY_LIMIT_S: Final = 30.0
+"""How long anybody waits to hear where a worker would go now."""
 
 T = TypeVar("T")
 
@@ -64,6 +68,7 @@ class Swarmscale:
         self._load_times: dict[ModelName, dict[HostName, int]] = {}
         self._writes: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
+        self._surveys = Surveys(self._placement_now)
 
     async def open(self) -> None:
         """Tell the core what earlier queens were told and have learned; before any worker or task is taken up."""
@@ -133,6 +138,7 @@ class Swarmscale:
         Raises:
             ModelNotFoundError: No modelcell is called that.
             ConflictError: None was placed since the queen was started.
+            TooManySurveysError: The hosts are being asked about too many other models now.
         """
         model = self._named(name)
         if not live:
@@ -144,15 +150,7 @@ class Swarmscale:
                     f"'swarmesh explain placement {model}' says where one would go now.",
                 )
             return placement_view(model, placed, live=False)
-        try:
-            survey = await self._starts.survey(model)
-        except SwarmeshError as error:
-            return placement_view(model, Placement(None, ()), live=True, failures={"": error.message})
-        state = self._state(model, now_ms())
-        sites = self._scaler.sites.filled(model, [site.candidate for site in survey.sites])
-        last = state.placement.choice if state.placement is not None else None
-        judged = self._scaler.sites.choose(model, sites, bounds=state.bounds, last=last)
-        return placement_view(model, judged, live=True, candidates=sites, failures=survey.failures)
+        return await self._surveys.of(model)
 
     # what its owner says
 
@@ -242,6 +240,20 @@ class Swarmscale:
             await self._store.put_scale(record)
             self._records[record.model] = record
 
+    async def _placement_now(self, model: ModelName) -> PlacementExplained:
+        try:
+            async with asyncio.timeout(SURVEY_LIMIT_S):
+                survey = await self._starts.survey(model)
+        except SwarmeshError as error:
+            return _placed_nowhere(model, error.message)
+        except TimeoutError:
+            return _placed_nowhere(model, f"the hosts could not be asked within {SURVEY_LIMIT_S:g} s")
+        state = self._state(model, now_ms())
+        sites = self._scaler.sites.filled(model, [site.candidate for site in survey.sites])
+        last = state.placement.choice if state.placement is not None else None
+        judged = self._scaler.sites.choose(model, sites, bounds=state.bounds, last=last)
+        return placement_view(model, judged, live=True, candidates=sites, failures=survey.failures)
+
     def _learn(self, model: ModelName, launch: SpawnRequest | None) -> None:
         if launch is not None:
             self._write(self._store.put_launch(LaunchRecord(model, msgspec.json.encode(launch))))
@@ -304,6 +316,10 @@ class Swarmscale:
         task = asyncio.get_running_loop().create_task(_logged(write))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
+
+
+def _placed_nowhere(model: ModelName, why: str) -> PlacementExplained:
+    return placement_view(model, Placement(None, ()), live=True, failures={"": why})
 
 
 async def _logged(write: Coroutine[Any, Any, None]) -> None:

@@ -35,6 +35,8 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
         considered: How many rustbees have the modelcell.
         vetoes: How many of them were left out, by reason.
         candidates: The best of the others, the chosen one among them, best first.
+        without_script: Why a policy script had no say in it, and what followed, in a sentence; empty when there was
+            none to ask, or it answered. What it did wrong is for the admin's key.
         outcome: ``waiting``, ``running``, ``ended``, ``broke``, ``preempted`` or ``cancelled``.
         why: What broke it, or took its slot; empty otherwise.
     """
@@ -51,6 +53,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     vetoes: dict[str, int]
     candidates: tuple[CandidateView, ...]
     outcome: str
+    without_script: str = ""
     why: str = ""
     report: ReportView | None = None
 
@@ -59,6 +62,7 @@ class TaskExplained(msgspec.Struct, frozen=True, kw_only=True):
     """A task's way: its last decision, what would have changed it, and every decision in order.
 
     Attributes:
+        without_script: As of its last decision; see `AttemptView`.
         error: Why the task failed in the end; empty when it has not.
         would_change: One sentence each: computed from the candidates as they stood, or what would let a task run
             that waits.
@@ -76,6 +80,7 @@ class TaskExplained(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[CandidateView, ...]
     would_change: tuple[str, ...]
     attempts: tuple[AttemptView, ...]
+    without_script: str = ""
     error: str = ""
 
 

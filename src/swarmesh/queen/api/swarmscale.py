@@ -53,7 +53,11 @@ class Scaling(Protocol):
         """How many rustbees a modelcell has, and why not more or fewer."""
 
     async def explain_placement(self, name: str, *, live: bool) -> PlacementExplained:
-        """Where its next rustbee would go now, or where the last one went."""
+        """Where its next rustbee would go now, or where the last one went.
+
+        Raises:
+            TooManySurveysError: The hosts are being asked about too many other modelcells now.
+        """
 
 
 def scale_routes(scaling: Scaling) -> list[Route]:
