@@ -15,6 +15,7 @@ from swarmesh.core.fleet import Fleet
 from swarmesh.core.memory_pool import Pool
 from swarmesh.core.roster import Roster
 from swarmesh.core.scale_bounds import Bounds
+from swarmesh.core.scale_relocation import Relocations
 from swarmesh.core.scaling import Scaler
 from swarmesh.sim.scaling.outcome import live
 from swarmesh.sim.scaling.traces import plan_of
@@ -122,6 +123,10 @@ def never_gives_up(patch: Patch) -> None:
     on_every_tick(patch, beat)
 
 
+def moves_nobody(patch: Patch) -> None:
+    patch.setattr(Relocations, "find", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("mutate", "trace", "check"),
     [
@@ -131,6 +136,7 @@ def never_gives_up(patch: Patch) -> None:
         (changes_its_mind, "steady", Check.REVERSALS),
         (changes_its_mind, "steady", Check.SETTLES),
         (expects_nobody, "bursts", Check.NO_FAILURE),
+        (moves_nobody, "kept", Check.NO_FAILURE),
         (stops_the_busy, "step", Check.BUSY),
         (promises_memory_twice, "alternating", Check.MEMORY),
         (forgets_everybody, "bursts", Check.PATIENCE),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
-from swarmesh.core.ids import HostName, WorkerId
+from swarmesh.core.ids import HostName, ModelName, WorkerId
 from swarmesh.core.placement import HostCandidate
 from swarmesh.core.scale_view import ScaleDecision
 
@@ -65,6 +65,15 @@ class Room:
     made_ms: int | None = None
 
 
+class Relocation(NamedTuple):
+    """A worker that moves: another of its model is started elsewhere, because a newcomer needs the place."""
+
+    worker_id: WorkerId
+    model: ModelName
+    host: HostName
+    newcomer: ModelName
+
+
 @dataclass(slots=True)
 class Action:
     """Of one model.
@@ -75,6 +84,7 @@ class Action:
         sites: What they last said.
         room: Promised to this action by workers that leave, or have left.
         stuck: Workers that did not go in time; their memory is not counted on any more.
+        relocation: What it is done for, if that is to let another model have a place; nothing is started there then.
     """
 
     decision: ScaleDecision
@@ -88,6 +98,7 @@ class Action:
     stopping: set[WorkerId] = field(default_factory=set)
     room: Room | None = None
     stuck: set[WorkerId] = field(default_factory=set)
+    relocation: Relocation | None = None
 
     def go(self, phase: Phase, now_ms: int) -> None:
         """On to the next phase."""

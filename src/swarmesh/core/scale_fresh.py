@@ -21,7 +21,7 @@ class Newcomers:
 
     def __init__(self, fleet: Fleet, failures: Failures) -> None:
         self._fleet = fleet
-        self._failures = failures
+        self.failures = failures
 
     def look(self, state: Scaled, now_ms: int, out: list[Command]) -> None:
         """Whether they have stayed, or done anything."""
@@ -53,7 +53,7 @@ class Newcomers:
         place = str(worker.host) if worker is not None else ""
         state.breaker.avoided.add(place)
         why = f"{worker_id} ended {(now_ms - ready_ms) / 1000:.0f} s after it was ready: {without_last_words(words)}"
-        self._failures.count(state, {place: why}, now_ms, out)
+        self.failures.count(state, {place: why}, now_ms, out)
 
 
 def _has_succeeded(worker: Worker | None) -> bool:

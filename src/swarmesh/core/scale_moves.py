@@ -7,13 +7,12 @@ from typing import Final
 
 import msgspec
 
-from swarmesh.core.commands import Command, RecordLoadTime, SeekSites
+from swarmesh.core.commands import Command, SeekSites
 from swarmesh.core.dispatch import Dispatcher
 from swarmesh.core.events import SitesFound, WorkerStopRequested
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
-from swarmesh.core.load_times import SILENT_MS_MAX
 from swarmesh.core.morph import Vacancy
 from swarmesh.core.placement import HostCandidate
 from swarmesh.core.roster import Roster
@@ -24,6 +23,7 @@ from swarmesh.core.scale_action import (
     WHOLE_GRACE_MS,
     Action,
     Phase,
+    Relocation,
     Room,
     Start,
 )
@@ -31,6 +31,7 @@ from swarmesh.core.scale_book import ON_CALM, Scaled
 from swarmesh.core.scale_books import ScaleBooks
 from swarmesh.core.scale_failures import Failures
 from swarmesh.core.scale_fresh import Newcomers
+from swarmesh.core.scale_relocation import Relocations, relocation_decision
 from swarmesh.core.scale_room import Chance, RoomFinder, room_made
 from swarmesh.core.scale_sites import BARRED, Sites, spawn_of
 from swarmesh.core.scale_starts import Starts
@@ -44,10 +45,13 @@ DOUBT_MS: Final = 15_000
 """How long it has to look as if there could be no room before it is believed: until the hosts were asked twice."""
 PAUSED_MS: Final = 60_000
 """The same where who has the room is paused: as long as tasks wait for workers that nobody expects."""
+STAY_MS: Final = 300_000
+"""After no other host had room for a worker that is in the way of another model, until they are asked again."""
 FREED_MS: Final = 2_000
 """Room was made and is not seen yet: how often it is looked for, for `DOUBT_MS` at most."""
 
 _READY: Final = frozenset({WorkerStatus.HEALTHY, WorkerStatus.SUSPECT})
+_HELD_BY_OTHERS: Final = frozenset({Chance.DOUBTFUL, Chance.PAUSED})
 _DOUBT_MS_MAX: Final = {Chance.LATER: 0, Chance.DOUBTFUL: DOUBT_MS, Chance.PAUSED: PAUSED_MS}
 
 
@@ -56,9 +60,10 @@ class Moves:
 
     def __init__(self, fleet: Fleet, dispatcher: Dispatcher, roster: Roster, books: ScaleBooks, sites: Sites) -> None:
         self.rooms = RoomFinder(fleet, books, sites)
-        self.starts = Starts(books)
+        self.relocations = Relocations(fleet, books, sites, self.rooms)
         self.failures = Failures(dispatcher, books)
         self.newcomers = Newcomers(fleet, self.failures)
+        self.starts = Starts(fleet, dispatcher, roster, books, self.newcomers)
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._roster = roster
@@ -92,7 +97,7 @@ class Moves:
     def go_on(self, state: Scaled, action: Action, now_ms: int, out: list[Command]) -> None:
         """Time has passed."""
         for start in list(action.starts.values()):
-            self._look_at(state, action, start, now_ms, out)
+            self.starts.look_at(state, action, start, now_ms, out)
         if state.action is not action:
             return
         match action.phase:
@@ -114,8 +119,9 @@ class Moves:
         action = state.action
         if action is None or action.phase is not Phase.SEEKING or action.seek != event.action:
             return
-        full = state.bounds is None or self._books.present(state.model) >= state.bounds.max_workers
-        if full or state.breaker.left_ms(now_ms):
+        relocation = action.relocation
+        in_vain = self.relocations.is_full(state) if relocation is None else not self.relocations.is_wanted(relocation)
+        if in_vain or state.breaker.left_ms(now_ms):
             self._nothing_more(state, action, now_ms)
             return
         reasons = {str(host): reason for host, reason in event.failures}
@@ -123,7 +129,8 @@ class Moves:
             self._give_up(state, action, reasons, now_ms, out, hopeless=True)
             return
         # A name that is taken would put a worker in the place of another.
-        action.sites = tuple(site for site in event.sites if site.worker_id and site.worker_id not in self._fleet)
+        named = (site for site in event.sites if site.worker_id and site.worker_id not in self._fleet)
+        action.sites = tuple(site for site in named if relocation is None or site.host != relocation.host)
         self._place(state, action, reasons, now_ms, out)
 
     def reported(self, worker_id: WorkerId, now_ms: int, out: list[Command]) -> None:
@@ -135,7 +142,7 @@ class Moves:
             self.starts.loading.pop(worker_id, None)
             return
         start.heard_ms = now_ms
-        self._look_at(state, action, start, now_ms, out)
+        self.starts.look_at(state, action, start, now_ms, out)
         if state.action is action and action.phase is Phase.LOADING:
             self._end_if_done(state, action, now_ms)
 
@@ -191,13 +198,16 @@ class Moves:
         if state.placement.choice is None:
             self._no_site(state, action, reasons, now_ms, out)
             return
+        if action.relocation is not None and not self._goes_first(state, action.relocation, now_ms, out):
+            self._nothing_more(state, action, now_ms)
+            return
         site = next(site for site in sites if site.host == state.placement.choice)
         error = self._roster.start(spawn_of(state.model, site), now_ms, out)
         if error is not None:
             self._no_site(state, action, {**reasons, str(site.host): error.message}, now_ms, out)
             return
         self._started(state, action, site, now_ms)
-        if action.missing and state.bounds is not None and self._books.present(state.model) < state.bounds.max_workers:
+        if action.missing and not self.relocations.is_full(state):
             self._seek(state, action, now_ms, out)
         else:
             self._nothing_more(state, action, now_ms)
@@ -216,7 +226,10 @@ class Moves:
     def _no_site(
         self, state: Scaled, action: Action, reasons: Mapping[str, str], now_ms: int, out: list[Command]
     ) -> None:
-        if action.starts:  # Part of what was wanted is better than nothing, and on its way.
+        if action.relocation is not None:
+            state.stays_until_ms = now_ms + STAY_MS
+            self._nothing_more(state, action, now_ms)
+        elif action.starts:  # Part of what was wanted is better than nothing, and on its way.
             self._nothing_more(state, action, now_ms)
         elif action.room is None:
             barred = self._sites.barred(state.model, action.sites, bounds=state.bounds)
@@ -240,6 +253,8 @@ class Moves:
             self._end(state, action, now_ms, changed=False)
             return
         chance, vacancy = self.rooms.find(state, action.sites, now_ms)
+        if chance in _HELD_BY_OTHERS and self._relocate(state, action, now_ms, out):
+            chance = Chance.LATER
         doubt_ms = _doubt_ms(state, chance, now_ms)
         if vacancy is not None:
             self._clear(state, action, vacancy, now_ms, out)
@@ -309,38 +324,29 @@ class Moves:
             room.made_ms = now_ms if room.made_ms is None else room.made_ms
             self._seek(state, action, now_ms, out)
 
-    # loading
+    # moving
 
-    def _look_at(self, state: Scaled, action: Action, start: Start, now_ms: int, out: list[Command]) -> None:
-        worker = self._fleet.get(start.worker_id)
-        if worker is None or worker.stop_at_ms:
-            self.starts.drop(action, start.worker_id)
-        elif worker.status in _READY:
-            self._ready(state, action, start, now_ms, out)
-        elif worker.status is WorkerStatus.DEAD and not worker.returning:
-            self._lost(state, action, start, start.trouble or "it died while it was loading", now_ms, out)
-        elif now_ms - start.heard_ms > SILENT_MS_MAX:
-            words = start.trouble or f"nothing was heard of it for {SILENT_MS_MAX // 1000} s"
-            self._lost(state, action, start, words, now_ms, out)
-        elif now_ms - start.signed_ms > start.limit_ms:
-            self._books.loads.overran(state.model, start.limit_ms)
-            words = f"it was not ready after {start.limit_ms // 1000} s"
-            self._lost(state, action, start, words, now_ms, out)
+    def _relocate(self, newcomer: Scaled, action: Action, now_ms: int, out: list[Command]) -> bool:
+        """Let workers move that hold the only place of a model; whether there is hope in that."""
+        found = self.relocations.find(newcomer, action.sites, now_ms)
+        for relocation in found or ():
+            state = self._books.of_model[relocation.model]
+            if state.action is None:
+                present, full = self._books.present(state.model), self.relocations.is_full(state)
+                decision = relocation_decision(relocation, state, present, now_ms, is_full=full)
+                state.action = Action(decision, now_ms, Phase.SEEKING, now_ms, missing=1, relocation=relocation)
+                self._seek(state, state.action, now_ms, out)
+        return found is not None
 
-    def _ready(self, state: Scaled, action: Action, start: Start, now_ms: int, out: list[Command]) -> None:
-        self.starts.drop(action, start.worker_id)
-        load_ms = self._books.loads.took(state.model, start.host, max(1, now_ms - start.signed_ms))
-        out.append(RecordLoadTime(state.model, start.host, load_ms))
-        state.got_ms = now_ms
-        state.fresh[start.worker_id] = now_ms
-        self._changed(state, now_ms)
-
-    def _lost(self, state: Scaled, action: Action, start: Start, words: str, now_ms: int, out: list[Command]) -> None:
-        self.starts.drop(action, start.worker_id)
-        self._stop(start.worker_id, now_ms, out)
-        self.newcomers.settle(state)
-        state.breaker.avoided.add(str(start.host))
-        self.failures.count(state, {str(start.host): f"{start.worker_id}: {words}"}, now_ms, out)
+    def _goes_first(self, state: Scaled, relocation: Relocation, now_ms: int, out: list[Command]) -> bool:
+        """Let the worker go that moves, where no more are allowed; False if it is in use just now."""
+        worker = self._fleet.get(relocation.worker_id)
+        if worker is None or not self.relocations.is_full(state):
+            return True
+        if not self.relocations.may_go(relocation, now_ms):
+            return False
+        self._give_way(self._books.of_model[relocation.newcomer], worker, relocation.host, now_ms, out)
+        return True
 
     # endings
 
@@ -359,11 +365,7 @@ class Moves:
             self.starts.drop(action, start.worker_id)
         state.action = state.doubted_ms = None
         if changed:
-            self._changed(state, now_ms)
-
-    def _changed(self, state: Scaled, now_ms: int) -> None:
-        state.changed(now_ms)
-        self._dispatcher.delays.start_anew(state.model, now_ms)
+            self.starts.note_change(state, now_ms)
 
     def _give_up(
         self,

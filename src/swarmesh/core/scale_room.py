@@ -62,6 +62,20 @@ class RoomFinder:
         possible = self._cheapest(state, trusted, lambda _, __: True, now_ms, patient=True)
         return Chance.LATER if possible is not None else self._without_hope(sites), None
 
+    def with_kept(
+        self, state: Scaled, sites: Sequence[HostCandidate], may_move: Callable[[Worker], bool], now_ms: int
+    ) -> Vacancy | None:
+        """The same if those that ``may_move`` elsewhere went as well, though their models have to keep as many."""
+        trusted = [site for site in sites if not state.breaker.distrusts(site.host, now_ms)]
+        return self._cheapest(state, trusted, lambda _, __: True, now_ms, patient=True, may_move=may_move)
+
+    def may_give_way(self, state: Scaled, worker: Worker, now_ms: int) -> bool:
+        """Whether a worker may go for a model that nobody serves: it is of less use, or its turn is over."""
+        other = self._books.of_model[worker.model]
+        if self._is_spare(other, worker) and BETTER * self._usefulness(worker, now_ms) < 1.0:
+            return True
+        return self._has_waited_its_turn(state, now_ms) and self._has_had_its_turn(other, worker, now_ms)
+
     def _without_hope(self, sites: Sequence[HostCandidate]) -> Chance:
         # A worker that has just ended or loaded may be counted twice: in the books and in what was measured.
         large = {site.host for site in sites if _is_open(site) and self._could_hold(site)}
@@ -84,8 +98,10 @@ class RoomFinder:
         now_ms: int,
         *,
         patient: bool = False,
+        may_move: Callable[[Worker], bool] = lambda _: False,
     ) -> Vacancy | None:
-        found = (self._on(state, site, may_go, now_ms, patient=patient) for site in sites if _is_open(site))
+        usable = [site for site in sites if _is_open(site)]
+        found = (self._on(state, site, may_go, now_ms, patient=patient, may_move=may_move) for site in usable)
         rooms = [room for room in found if room is not None]
         return min(rooms, key=lambda room: (room.usefulness, room.host), default=None)
 
@@ -97,6 +113,7 @@ class RoomFinder:
         now_ms: int,
         *,
         patient: bool,
+        may_move: Callable[[Worker], bool],
     ) -> Vacancy | None:
         pools = self._sites.pools(site)
         here = [worker for worker in self._fleet if worker.host == site.host]
@@ -107,7 +124,7 @@ class RoomFinder:
             for worker in here
             if worker.stop_at_ms and (patient or not worker.running) and worker.worker_id not in stuck
         ]
-        residents = self._residents(state.model, here, may_go, now_ms)
+        residents = self._residents(state.model, here, may_go, may_move, now_ms)
         # What is kept for somebody else is only kept for a while.
         kept_mib = 0 if patient else self.kept_mib(state.model, leaving).get(site.host, 0)
         need_mib = site.need_mib + kept_mib
@@ -136,21 +153,31 @@ class RoomFinder:
         return {worker.worker_id for worker in found if worker is not None and _is_ending(worker)}
 
     def _residents(
-        self, newcomer: ModelName, here: Iterable[Worker], may_go: Callable[[Scaled, Worker], bool], now_ms: int
+        self,
+        newcomer: ModelName,
+        here: Iterable[Worker],
+        may_go: Callable[[Scaled, Worker], bool],
+        may_move: Callable[[Worker], bool],
+        now_ms: int,
     ) -> list[Resident]:
-        by_model: defaultdict[ModelName, list[Resident]] = defaultdict(list)
+        by_model: defaultdict[ModelName, list[tuple[float, Worker]]] = defaultdict(list)
         for worker in here:
             other = self._books.of_model.get(worker.model)
             if other is None or worker.model == newcomer or self._books.is_paused(other):
                 continue
             if not worker.direct and worker.may_serve and may_go(other, worker):
-                by_model[worker.model].append(Resident(worker.worker_id, self._usefulness(worker, now_ms)))
-        return [one for model, found in by_model.items() for one in self._above_minimum(model, found)]
+                by_model[worker.model].append((self._usefulness(worker, now_ms), worker))
+        return [
+            Resident(worker.worker_id, useful)
+            for model, found in by_model.items()
+            for rank, (useful, worker) in enumerate(sorted(found, key=_least_useful))
+            if rank < self.spare(model) or may_move(worker)
+        ]
 
-    def _above_minimum(self, model: ModelName, residents: list[Resident]) -> list[Resident]:
+    def spare(self, model: ModelName) -> int:
+        """How many workers a model has beyond its minimum; below 0 when it lacks some."""
         bounds = self._books.of_model[model].bounds
-        spare = self._books.present(model) - (bounds.min_workers if bounds is not None else 0)
-        return sorted(residents, key=lambda one: one.usefulness)[: max(0, spare)]
+        return self._books.present(model) - (bounds.min_workers if bounds is not None else 0)
 
     def _usefulness(self, worker: Worker, now_ms: int) -> float:
         idle_ms = 0 if worker.running else max(0, now_ms - worker.used_at_ms)
@@ -173,6 +200,10 @@ class RoomFinder:
 
 def _is_open(site: HostCandidate) -> bool:
     return site.usable and site.offered and not site.draining
+
+
+def _least_useful(found: tuple[float, Worker]) -> float:
+    return found[0]
 
 
 def _is_ending(worker: Worker) -> bool:

@@ -56,7 +56,7 @@ class ScaleDecision(msgspec.Struct, frozen=True):
         count: By how many workers.
         target: How many the model ought to have by then.
         rule: Which rule asked for it, as a short code: ``load``, ``full``, ``queue``, ``latency``, ``first_request``,
-            ``min``, ``max``, ``idle``, ``low_load``, ``room``, ``script``, ``hold``.
+            ``min``, ``max``, ``idle``, ``low_load``, ``room``, ``move``, ``script``, ``hold``.
         reason: The same in a sentence with the numbers.
         workers: Those that were started or stopped.
     """

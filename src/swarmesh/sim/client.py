@@ -22,6 +22,7 @@ class Client:
         leaving: It wants the task cancelled.
         struck: Engines that crashed under its task for no reason, or because of another task.
         crashed: Engines its request has crashed.
+        unheard: Of those, how many crashed in the moment in which the task lost its slot to another: nobody listened.
         orphaned: Queens that died while its task was open; each may have taken the knowledge of one crash with her.
     """
 
@@ -33,6 +34,7 @@ class Client:
     leaving: bool = False
     struck: int = 0
     crashed: int = 0
+    unheard: int = 0
     orphaned: int = 0
 
     @property

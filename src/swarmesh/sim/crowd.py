@@ -179,7 +179,7 @@ class Crowd:
             self._crashes.popleft()
         alone = all(culprit == client.task_id for at_ms, culprit in self._crashes if at_ms >= since_ms)
         # A dying queen takes the knowledge of a crash with her, a log tells the next one of an engine long gone, and
-        # so does a report that was overtaken.
-        unknown = client.orphaned + (self._world.record.lives > 1) + self.outdated
+        # so does a report that was overtaken. Who is preempted has nobody who hears how its engine ends.
+        unknown = client.orphaned + client.unheard + (self._world.record.lives > 1) + self.outdated
         most = unknown + (KILLS_MAX if alone else KILLS_MOST)
         demand(client.crashed <= most, "{} crashed {} engines, {} may", client.task_id, client.crashed, most)

@@ -19,8 +19,8 @@ from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import Task, TaskStatus
 from swarmesh.sim.checkers import demand
 
-TURNS_AHEAD_MAX: Final = 4
-"""A turn and what its last task may be more than that, for either key, when it comes and when it is served."""
+TURNS_AHEAD_MAX: Final = 2
+"""A turn and what its last task may be more than that, for either key."""
 
 Band = tuple[ModelName, Priority]
 
@@ -34,7 +34,7 @@ class Shares:
         given_back: What of that a key was given back since it was served last: nobody owes it that at once.
         waiting: Tasks that have not run yet, in the order they came, by key.
         clock: What the key served last had before.
-        largest: The largest task so far.
+        largest: The largest task so far, by what it was expected to cost or by what it has cost.
     """
 
     had: dict[KeyId, float] = field(default_factory=dict)
@@ -107,6 +107,7 @@ class FairWatch:
         work = real_work(task, event) if task is not None else None
         if shares is None or task is None or work is None:
             return
+        shares.largest = max(shares.largest, work)
         shares.had[task.key_id] = shares.had.get(task.key_id, 0.0) + work - expected
         shares.given_back[task.key_id] = shares.given_back.get(task.key_id, 0.0) + max(0.0, expected - work)
 

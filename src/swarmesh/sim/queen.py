@@ -267,10 +267,7 @@ class VirtualQueen:
                         del self.runners[command.task_id]
                         self._world.spokesmen.forget(command.task_id)
             case PreemptStream():
-                runner = self.runners[command.task_id]
-                runner.pull(self.now_ms)
-                runner.flush(self.now_ms)
-                self._stop(runner)
+                self._preempt(self.runners[command.task_id])
             case BreakStream():
                 self._break_off(command)
             case FailTask():
@@ -314,6 +311,14 @@ class VirtualQueen:
         self._world.started(stream, command.queue_ms)
         rejoins, runner.rejoins = runner.rejoins == command.worker_id, None
         self._world.send(self, stream, bytes(runner.shown), rejoins=rejoins)
+
+    def _preempt(self, runner: Runner) -> None:
+        execution = runner.stream.execution if runner.stream is not None else None
+        if execution is not None and execution.code == ENGINE_CRASHED:
+            self._world.crowd.client(runner.task_id).unheard += 1
+        runner.pull(self.now_ms)
+        runner.flush(self.now_ms)
+        self._stop(runner)
 
     def _stop(self, runner: Runner) -> None:
         stream = runner.detach()

@@ -118,8 +118,28 @@ def zoo(draw: Draw) -> Plan:
     return draw.plan(models, hosts, asks, HOUR_MS, wait_ms_max=30 * MINUTE_MS, bounds_of_all=shared)
 
 
+def kept(draw: Draw) -> Plan:
+    """Small models that are kept, and now and then a large one: it fits on one host, if none of them is there."""
+    rng = draw.rng
+    small = [draw.model(f"small-{n}", 1.0, max_workers=rng.randint(1, 3), load_ms=(2_000, 40_000)) for n in range(2)]
+    most = sum(model.bounds.max_workers for model in small if model.bounds is not None)
+    hosts = [draw.host(number, max(model.need_mib for model in small)) for number in range(1, most + 1)]
+    need_mib = math.ceil(max(host.usable_mib for host in hosts) * rng.uniform(1.01, 1.5))
+    large = draw.model("large", 0.0, max_workers=1, load_ms=(2_000, 40_000))
+    large = msgspec.structs.replace(large, need_mib=need_mib)
+    asks: list[Ask] = []
+    for model in small:
+        level = rng.uniform(0.02, 0.4)
+        asks += Arrivals(rng, model, rng.uniform(2_000, 15_000)).at_rate(even(level), level, 0, HOUR_MS)
+    arrivals, at_ms = Arrivals(rng, large, rng.uniform(2_000, 15_000)), rng.randint(1, 5) * MINUTE_MS
+    while at_ms < HOUR_MS:
+        asks += arrivals.at_once(rng.randint(1, 4), at_ms, 5_000)
+        at_ms += round(rng.uniform(1.0, 14.0) * MINUTE_MS)
+    return draw.plan([*small, large], [draw.host(0, need_mib), *hosts], asks, HOUR_MS, wait_ms_max=20 * MINUTE_MS)
+
+
 TRACES: Final[dict[str, Callable[[Draw], Plan]]] = {
-    each.__name__: each for each in (steady, step, ramp, sine, bursts, alternating, zoo)
+    each.__name__: each for each in (steady, step, ramp, sine, bursts, alternating, zoo, kept)
 }
 
 

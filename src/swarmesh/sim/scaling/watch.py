@@ -64,13 +64,14 @@ class ScaleWatch:
         """Look at one decision of the core."""
         self.verdicts.now_ms = now_ms
         self._follow(event, now_ms)
+        for worker in self._swarm.fleet:
+            model = self._model_of.get(worker.worker_id)  # None for one that is ordered just now.
+            if worker.stop_at_ms and model is not None and worker.worker_id not in model.draining:
+                self._drains(worker, now_ms)
         spawned = [command for command in commands if isinstance(command, SpawnWorker)]
         self._spawned(event, spawned, now_ms)
         for command in commands:
             self._obey(command, now_ms)
-        for worker in self._swarm.fleet:
-            if worker.stop_at_ms and worker.worker_id not in self._model_of[worker.worker_id].draining:
-                self._drains(worker, now_ms)
         if isinstance(event, Ticked):
             self._look(now_ms)
 
@@ -292,14 +293,18 @@ class ScaleWatch:
 
     def _cannot_be_placed(self, model: ModelWatch, now_ms: int) -> bool:
         hopeless = now_ms < model.hopeless_until_ms or not self._plan.fits_somewhere(model.plan)
-        return hopeless or model.bounds is None or self._is_paused(model) or self._is_kept_out(model)
+        return hopeless or model.bounds is None or self._is_paused(model) or self._is_kept_out(model, now_ms)
 
-    def _is_kept_out(self, model: ModelWatch) -> bool:
-        """Whether workers of paused models hold memory without which no host has enough for it."""
+    def _is_kept_out(self, model: ModelWatch, now_ms: int) -> bool:
+        """Whether workers that cannot move hold memory without which no host has enough for it.
+
+        Those of paused models, and of models of which none can be started just now.
+        """
         kept: Counter[HostName] = Counter()
         for worker in self._swarm.fleet:
             other = self._model_of[worker.worker_id]
-            kept[worker.host] += other.plan.need_mib if other is not model and self._is_paused(other) else 0
+            stays = self._is_paused(other) or now_ms < other.hopeless_until_ms
+            kept[worker.host] += other.plan.need_mib if other is not model and stays else 0
         hosts = [host for host in self._plan.hosts if model.plan.need_mib <= host.usable_mib]
         return all(kept[host.name] and kept[host.name] + model.plan.need_mib > host.usable_mib for host in hosts)
 
