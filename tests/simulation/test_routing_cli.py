@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from swarmesh.cli.program import run
+from swarmesh.sim.routing.request import CONTEXT_TOKENS
 from swarmesh.sim.routing.run import ROUTERS
 from swarmesh.sim.routing.workloads import WORKLOADS
 
@@ -35,7 +36,7 @@ def test_every_policy_for_people(capsys: pytest.CaptureFixture[str], policy: str
     code, out, err = typed(capsys, "--workload", "shared-prefix", "--policy", policy, "--requests", "50")
     assert code == 0
     assert policy in out
-    assert "worker-7" in out
+    assert "rustbee-7" in out
     assert "virtual time" in err
 
 
@@ -74,6 +75,7 @@ def test_a_trace_in_azures_columns(capsys: pytest.CaptureFixture[str], tmp_path:
         (("--workload", "nothing"), "no workload is called 'nothing'"),
         (("--workload", "agent", "--policy", "best"), "no policy is called 'best'"),
         (("--workload", "agent", "--load", "0"), "no pace of its own"),
+        (("--workload", "agent", "--load", "1e-9"), "--load 1e-09 is less than 0.001"),
         (("--workload", "agent", "--speeds", "1,fast"), "--speeds '1,fast'"),
         (("--workload", "agent", "--speeds", "1,0"), "--speeds '1,0'"),
         (("--workload", "agent", "--speeds", "nan"), "--speeds 'nan'"),
@@ -83,6 +85,26 @@ def test_what_makes_no_sense_is_said(capsys: pytest.CaptureFixture[str], options
     code, out, err = typed(capsys, *options)
     assert (code, out) == (2, "")
     assert said in err
+
+
+def test_what_lasts_for_ages_is_not_simulated(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    lines = [{"timestamp": at, "input_length": 600, "output_length": 5} for at in (0, 5e15)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, out, err = typed(capsys, "--trace", str(path), "--load", "0")
+    assert (code, out) == (2, "")
+    assert "57,870,370 days" in err
+
+
+def test_lengths_that_were_cut_are_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"timestamp": 1, "input_length": 5, "output_length": 1000000}\n')
+    _, out, err = typed(capsys, "--trace", str(path), "--load", "0", "--speeds", "1,1")
+    assert "trace.jsonl, 1 request, seed 1" in out
+    assert f"1 request cut to {CONTEXT_TOKENS:,} tokens, prompt and answer" in err
+    assert out.splitlines()[-1].split() == ["rustbee-1", "1", "0", "0.0%", "0.0%"], (
+        "no wait of 0 ms where nobody waited"
+    )
 
 
 def test_a_wrong_line_of_a_trace_is_an_error_with_its_number(

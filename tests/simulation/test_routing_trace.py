@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -62,15 +63,20 @@ def test_the_first_lines_only(tmp_path: Path) -> None:
     [
         ("a.jsonl", MOONCAKE + "{not json\n", "line 5"),
         ("a.jsonl", '{"timestamp": 1, "input_length": 5}\n', "line 1: Object missing required field `output_length`"),
-        ("a.jsonl", '{"timestamp": 1, "input_length": 0, "output_length": 5}\n', "line 1: 0 tokens in"),
-        ("a.jsonl", '{"timestamp": 1, "input_length": 5, "output_length": -5}\n', "line 1: 5 tokens in, -5 out"),
+        ("a.jsonl", '{"timestamp": 1, "input_length": 0, "output_length": 5}\n', "line 1: a prompt of 0 tokens"),
+        (
+            "a.jsonl",
+            '{"timestamp": 1, "input_length": 5, "output_length": -5}\n',
+            "line 1: a prompt of 5 tokens and an answer of -5",
+        ),
         ("a.jsonl", "", "no requests"),
         ("a.csv", "", "line 1: the columns are none"),
         ("a.csv", "time,tokens\n1,2\n", "line 1: the columns are time, tokens"),
-        ("a.csv", AZURE + "2023-11-16 18:17:05,many,3\n", "line 4"),
-        ("a.csv", AZURE + "yesterday,5,3\n", "line 4"),
-        ("a.csv", AZURE + "2023-11-16 18:17:05,7\n", "line 4"),
-        ("a.csv", AZURE + "2023-11-16 18:17:05,-7,3\n", "line 4: -7 tokens in"),
+        ("a.csv", AZURE + "2023-11-16 18:17:05,many,3\n", "line 4: '2023-11-16 18:17:05, many, 3' is not a time"),
+        ("a.csv", AZURE + "yesterday,5,3\n", "line 4: 'yesterday, 5, 3' is not a time and two whole numbers"),
+        ("a.csv", AZURE + f"2023-11-16 18:17:05,{'9' * 5_000},3\n", f"{'9' * 40}, 3' is not a time"),
+        ("a.csv", AZURE + "2023-11-16 18:17:05,7\n", "line 4: 2 of 3 columns are there"),
+        ("a.csv", AZURE + "2023-11-16 18:17:05,-7,3\n", "line 4: a prompt of -7 tokens"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -86,6 +92,19 @@ def test_what_is_no_text_or_not_there_is_said(tmp_path: Path) -> None:
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TraceError, match="binary"):
         read_trace(tmp_path / "binary.jsonl")
+    with pytest.raises(TraceError, match="Is a directory"):
+        read_trace(tmp_path)
+    (tmp_path / "packed.jsonl.gz").write_bytes(gzip.compress(MOONCAKE.encode()))
+    with pytest.raises(TraceError, match="is no UTF-8 text") as caught:
+        read_trace(tmp_path / "packed.jsonl.gz")
+    assert caught.value.hint == "It is compressed: unpack it first, as with gunzip."
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.jsonl", MOONCAKE), ("a.csv", AZURE)])
+def test_a_trace_as_windows_saves_it_is_the_same(tmp_path: Path, name: str, text: str) -> None:
+    known = read_trace(written(tmp_path, name, text))
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_trace(tmp_path / name) == known
 
 
 def test_lines_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 
 from cli_shell import Shell, shell_at
 from fake_queen import accepted, error, token
+from swarmesh.cli.main import main
+
+FULL = Path("/dev/full")
 
 COMMANDS_THAT_ASK = [
     ["rustbees", "list"],
@@ -106,6 +110,10 @@ def test_json_errors_go_to_stderr_as_the_envelope(shell: Shell) -> None:
         (["models", "scan", "/models", "--host", "mac"], "stand alone"),
         (["models", "scan", "--dry-run", "--all-hosts"], "stand alone"),
         (["honeytokens", "collect"], "Missing option '--job-id'"),
+        (["policy", "use", "swarm", "--modelcell", ""], "the name is empty"),
+        (["swarmscale", "pause", ""], "the name is empty"),
+        (["swarmscale", "resume", " "], "the name is empty"),
+        (["swarmscale", "set", "demo", "--max", "1001"], "'--max'"),
         (["rustbees", "lsit"], "Did you mean 'list'?"),
         (["rustbeees"], "Did you mean 'rustbees'"),
         (["rustbees", "list", "--jsn"], "No such option: --jsn"),
@@ -190,3 +198,33 @@ def test_a_reader_that_leaves_ends_the_command_quietly(shell: Shell) -> None:
         assert process.stderr.read() == b""
         assert process.wait(20) == 1
     assert len(shell.queen.requests("DELETE", "/v2/swarmesh/nectarflow/job-1")) == 1
+
+
+def test_a_reader_that_was_gone_before_is_no_error_to_speak_of(shell: Shell) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        with shell.start("version", "--help", stdout=writes) as process:
+            _, err = process.communicate(timeout=20)
+    finally:
+        os.close(writes)
+    assert (process.returncode, err) == (1, b"")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("command", [["rustbees", "list"], ["rustbees", "list", "--json"], ["sim", "run", "--help"]])
+def test_output_that_cannot_be_written_is_said(shell: Shell, command: list[str]) -> None:
+    with FULL.open("wb") as full, shell.start(*command, stdout=full) as process:
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (1, b"error: output cannot be written: No space left on device\n")
+
+
+def test_ctrl_c_while_modules_are_loaded_is_exit_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_argv: list[str]) -> int:
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    monkeypatch.setattr("swarmesh.cli.program.run", run)
+    monkeypatch.setattr("sys.argv", ["swarmesh", "policy", "list"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130

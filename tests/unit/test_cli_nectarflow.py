@@ -203,6 +203,24 @@ def test_who_waits_long_is_told_the_job_and_why_once(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
+def test_who_waits_long_is_told_when_a_start_came_to_nothing(shell: Shell) -> None:
+    waits = [
+        progress("seeking"),
+        progress("loading"),
+        progress("waiting", since_s=4.0),
+        progress("waiting", since_s=6.0),
+    ]
+    shell.queen.streams = [[accepted(), *waits, token(1, "Hello."), done()]]
+    lines = shell.run("nectarflow", "submit", "--prompt", "Hello").err.splitlines()
+    assert [line.partition(" (")[0] for line in lines] == [
+        "waiting: demo is seeking",
+        "job-1 waits: demo is loading",
+        "  next: swarmesh explain task job-1",
+        "waiting: demo is waiting",
+    ]
+
+
+@pytest.mark.usefixtures("hasty")
 def test_on_a_terminal_the_job_stays_and_the_line_moves_on(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("swarmesh.cli.start_line.sys.stderr.isatty", lambda: True, raising=False)
     shell.queen.streams = [WAITS_FOR_ITS_TURN]

@@ -73,6 +73,49 @@ def test_a_file_that_is_none(shell: Shell, tmp_path: Path) -> None:
     assert "byte 0 is not UTF-8" in shell.run("policy", "check", str(tmp_path / "x.star")).err
     (tmp_path / "x.star").write_bytes(b"#" * 300_000)
     assert "more than 262,144 bytes" in shell.run("policy", "check", str(tmp_path / "x.star")).err
+    assert "more than 262,144 bytes" in shell.run("policy", "check", "/dev/zero").err
+
+
+def test_a_file_as_windows_saves_it_is_right(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "my script.star"
+    file.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    result = shell.run("policy", "check", str(file))
+    assert (result.code, result.out) == (0, "my script.star is right: it defines score\n")
+    assert f"swarmesh policy test '{file}' --replay" in result.err
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def admit(task):\n    while True:\n        pass\n", "`while`; write `for step in range(100)`"),
+        ("import os\n" + GOOD, "`import`; scripts import nothing"),
+        ('def admit(task):\n    return f"no {task.key}"\n', "braces of an f-string take a name only"),
+        ("def score(task, workers):\n    return [1\n", "x.star:2: a bracket is open where the script ends\n"),
+        ("def score(task, workers):\n    return [w.load for w in workers]\n", "; facts are called `load_ratio`"),
+        (
+            "def admit(task):\n    return 2 ** 3\n",
+            "2:14: Parse error: unexpected symbol '**' here; there are no powers",
+        ),
+        ("def scores(task, workers):\n    return []\n", "is it meant to be `score`?"),
+    ],
+)
+def test_what_is_written_as_in_python_says_what_to_write(shell: Shell, tmp_path: Path, source: str, said: str) -> None:
+    (tmp_path / "x.star").write_text(source)
+    result = shell.run("policy", "check", str(tmp_path / "x.star"))
+    assert result.code == 1
+    assert said in result.out
+
+
+def test_a_mistyped_function_beside_a_right_one_is_warned_of(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "x.star").write_text(GOOD + "def Scale(model, stats):\n    return 1\n")
+    result = shell.run("policy", "check", str(tmp_path / "x.star"))
+    assert result.code == 0
+    assert "warning: x.star:4: nothing asks `Scale`: is it meant to be `scale`?" in result.err
+    (tmp_path / "x.star").write_text(
+        "def scores(task, workers):\n    return [-worker.rank for worker in workers]\n"
+        "def score(task, workers):\n    return scores(task, workers)\n"
+    )
+    assert "warning" not in shell.run("policy", "check", str(tmp_path / "x.star")).err
 
 
 def test_a_test_shows_samples_and_answers(shell: Shell, good: Path, bad: Path) -> None:
@@ -93,6 +136,7 @@ def test_a_replay_is_asked_of_the_queen(shell: Shell, good: Path) -> None:
     told = {"decisions": 40, "asked": 30, "changed": 31, "failed": 1, "changes": [change] * 31, "failures": [failure]}
     shell.queen.answers["POST", f"{SCRIPT}/replay"] = (200, told)
     result = shell.run("policy", "test", str(good), "--replay", "--hours", "2")
+    assert result.code == 1, "one had no answer"
     assert result.out.startswith(
         "40 decisions of the last 2h00m: asked about 30, 31 would have been others, 1 without an answer\n"
     )
@@ -105,6 +149,8 @@ def test_a_replay_is_asked_of_the_queen(shell: Shell, good: Path) -> None:
     assert shell.queen.seen[-1].body["hours"] == 24.0
     shell.queen.answers["POST", f"{SCRIPT}/replay"] = (200, {**told, "complete": False})
     assert "the newest are left out" in shell.run("policy", "test", str(good), "--replay").err
+    shell.queen.answers["POST", f"{SCRIPT}/replay"] = (200, {**told, "failed": 0, "failures": []})
+    assert shell.run("policy", "test", str(good), "--replay").code == 0
 
 
 def test_hours_without_a_replay_are_refused(shell: Shell, good: Path) -> None:
@@ -201,7 +247,7 @@ def test_nothing_that_the_queen_names_commands_the_terminal(shell: Shell, good: 
         shell.queen.answers["GET", SCRIPT] = (200, shown)
         for words in (["script"], ["list"], ["deactivate"], ["activate", str(good)], ["test", str(good), "--replay"]):
             result = shell.run("policy", *words)
-            assert result.code == 0
+            assert result.code == (1 if "--replay" in words else 0), "one decision of the replay had no answer"
             assert not {"\x1b", "\x9b", "\x07"} & set(result.out + result.err), words
 
 

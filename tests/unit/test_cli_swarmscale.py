@@ -113,6 +113,12 @@ def test_one_modelcell_is_shown_in_full(shell: Shell) -> None:
     out = shell.run("swarmscale", "status", "demo").out
     assert "nothing to do: 1 waits" in out
     assert "not started again for 2.0 s" in out
+    wish = {"type": "auto", "slots": 2, "context": 512, "cellalloc": 100}
+    broken = cell("demo", bounds=bounds(0, 2, rustbee=wish), breaker_s=2.0, breaker_reason="it ended:\nno such device")
+    shell.queen.answers["GET", f"{PATH}/demo"] = (200, broken)
+    out = shell.run("swarmscale", "status", "demo").out
+    assert "its own, slots 2, context 512 tokens, cellalloc 100 MiB" in out
+    assert "not started again for 2.0 s: it ended: ... no such device" in out
     assert shell.run("swarmscale", "status", "demo", "--json").json["modelcell"] == "demo"
 
 

@@ -167,6 +167,8 @@ async def test_options_are_said_one_by_one_and_taken_back_one_by_one(rig: Rig) -
     await rig.set("upper", slots=0)
     request = rig.starts.recipes.request(UPPER)
     assert (request.type, request.slots, request.context) == (Backend.CUDA, None, 512)
+    with pytest.raises(InvalidValueError, match="type is openai, and such a server is adopted"):
+        await rig.set("upper", type=Backend.OPENAI)
     with pytest.raises(InvalidValueError, match="context is 7, and the least is 256"):
         await rig.set("upper", context=7, slots=4)
     assert rig.starts.recipes.request(UPPER) == request

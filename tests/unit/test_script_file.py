@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from swarmesh.policy.script import SOURCE_BYTES_MAX
 from swarmesh.queen import script_file
 from swarmesh.queen.script_file import ScriptFile, may_watch
 
+Until = Callable[..., Awaitable[Any]]
 SOURCE = "def admit(task):\n    return None\n"
 
 
@@ -32,6 +35,11 @@ async def test_a_file_is_read_when_its_stamp_is_another(tmp_path: Path) -> None:
     second = await file.read(str(path), first[0])
     assert second is not None
     assert second[1] == "longer" + SOURCE
+
+
+async def test_a_mark_that_windows_begins_files_with_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "night.star").write_bytes(b"\xef\xbb\xbf" + SOURCE.encode())
+    assert await text_at(tmp_path / "night.star") == SOURCE
 
 
 async def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
@@ -66,7 +74,7 @@ async def test_a_file_that_has_more_than_it_says_is_not_read_to_its_end() -> Non
 
 
 async def test_a_look_that_never_comes_back_is_the_last_and_holds_nobody_up(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, until: Until
 ) -> None:
     answered, looks = threading.Event(), list[str]()
 
@@ -77,10 +85,14 @@ async def test_a_look_that_never_comes_back_is_the_last_and_holds_nobody_up(
     monkeypatch.setattr(script_file, "READ_S_MAX", 0.01)
     monkeypatch.setattr(script_file, "_read_changed", hang)
     file = ScriptFile()
-    for _ in range(3):
-        assert await asyncio.wait_for(file.read("/net/night.star", None), 10) is None
+    try:
+        for _ in range(3):
+            assert await asyncio.wait_for(file.read("/net/night.star", None), 10) is None
+        await until(lambda: looks, "the first look has begun")  # Its thread may be waiting for its turn.
+    finally:
+        answered.set()
+    await until(lambda: not file._is_reading, "it has come back after all")
     assert looks == ["/net/night.star"]
-    answered.set()
 
 
 def test_only_scripts_are_looked_at() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
+from swarmesh.cli.failure import needed
 from swarmesh.cli.screen import AsJson, clock, counted, duration, harmless, print_facts, print_json, print_table
 from swarmesh.client import Swarmesh
 from swarmesh.wire.explain import AttemptView, CandidateView, RefusalExplained, TaskExplained
@@ -17,7 +18,7 @@ HISTORY_HEADINGS: Final = ("ago", "what", "target", "rule", "why")
 
 Explained = TypeVar("Explained", TaskExplained, RefusalExplained, PlacementExplained, ScaleExplained)
 
-Modelcell = Annotated[str, typer.Argument(metavar="MODELCELL", help="As 'models list' shows it.")]
+Modelcell = Annotated[str, typer.Argument(metavar="MODELCELL", callback=needed, help="As 'models list' shows it.")]
 Last = Annotated[bool, typer.Option("--last", help="Where the last one was placed, by the numbers of then.")]
 
 app = typer.Typer(no_args_is_help=True, help="Why the swarm decided as it did.")
@@ -31,7 +32,8 @@ def _group() -> None:
 @app.command()
 def task(
     task_id: Annotated[
-        str, typer.Argument(metavar="ID", help="A job id, an answer's id, or its x-swarmesh-task header.")
+        str,
+        typer.Argument(metavar="ID", callback=needed, help="A job id, an answer's id, or its x-swarmesh-task header."),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +46,9 @@ def task(
 
 @app.command()
 def refusal(
-    task_id: Annotated[str, typer.Argument(metavar="ID", help="The refusal's x-swarmesh-task header, or a job id.")],
+    task_id: Annotated[
+        str, typer.Argument(metavar="ID", callback=needed, help="The refusal's x-swarmesh-task header, or a job id.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Say why a task was refused or given up, and what would let it in; example: swarmesh explain refusal flow-1a2b."""

@@ -31,6 +31,28 @@ class UsageError(SwarmeshError):
     type = "invalid_request_error"
 
 
+def given(name: str | None) -> str | None:
+    """A name that may be left out, as it was typed.
+
+    Raises:
+        UsageError: It is empty, as a variable of the shell is that was never set: that must not mean all of them.
+    """
+    if name is not None and not name.strip():
+        raise UsageError("the name is empty", hint="Leave it out to mean all of them.")
+    return name
+
+
+def needed(name: str) -> str:
+    """A name that cannot be left out, as it was typed.
+
+    Raises:
+        UsageError: It is empty, as a variable of the shell is that was never set.
+    """
+    if not name.strip():
+        raise UsageError("the name is empty", hint="Say which one; was a variable of the shell never set?")
+    return name
+
+
 def report(error: SwarmeshError, *, as_json: bool) -> ExitCode:
     """Print an error and return the exit code it means."""
     _print(error_body(error), as_json=as_json)
@@ -51,7 +73,7 @@ def report_usage(error: TyperException, *, as_json: bool) -> int:
     if message:
         context = getattr(error, "ctx", None)
         hint = f"{context.command_path} --help" if context is not None else "add --help to see the options"
-        _print(ErrorBody("usage_error", message, hint), as_json=as_json)
+        _print(ErrorBody(UsageError.code, message, hint, type=UsageError.type), as_json=as_json)
     return error.exit_code
 
 
@@ -59,5 +81,5 @@ def _print(body: ErrorBody, *, as_json: bool) -> None:
     if as_json:
         text = msgspec.json.encode(ErrorEnvelope(body)).decode()
     else:
-        text = f"error: {body.message}" + (f"\n  next: {body.hint}" if body.hint else "")
+        text = f"error: {harmless(body.message)}" + (f"\n  next: {harmless(body.hint)}" if body.hint else "")
     print(text, file=sys.stderr)

@@ -25,6 +25,7 @@ HEADINGS: Final = (
 )
 
 NAME_CHARS_MAX: Final = 64
+LIMIT_MAX: Final = 1_000_000_000
 ROLE_HELP: Final = (
     "A client asks for answers, and sees how the swarm is and its own tasks; an admin commands everything."
 )
@@ -36,9 +37,9 @@ app = typer.Typer(no_args_is_help=True, help="API keys: who may use the swarm, a
 def create(
     name: Annotated[str, typer.Option(help="What you call it: a person, a program, a machine.")],
     role: Annotated[KeyRole, typer.Option(help=ROLE_HELP)] = KeyRole.CLIENT,
-    concurrency: Annotated[int, typer.Option(min=0, help="Tasks at once; 0 is no limit.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=0, max=LIMIT_MAX, help="Tasks at once; 0 is no limit.")] = 0,
     tokens_per_minute: Annotated[
-        int, typer.Option(min=0, help="Tokens read and written in a minute; 0 is no limit.")
+        int, typer.Option(min=0, max=LIMIT_MAX, help="Tokens read and written in a minute; 0 is no limit.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:

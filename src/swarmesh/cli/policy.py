@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from swarmesh.cli import policy_script
+from swarmesh.cli.failure import given
 from swarmesh.cli.screen import AsJson, note, print_json, print_table
 from swarmesh.client import Swarmesh
 from swarmesh.wire.policies import PolicyView
@@ -36,12 +37,14 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def use(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As 'policy list' shows it.")],
-    modelcell: Annotated[str, typer.Option(help="Only for this one; else for all that have none of their own.")] = "",
+    modelcell: Annotated[
+        str | None, typer.Option(callback=given, help="Only for this one; else for all that have none of their own.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose rustbees by another policy from now on; example: swarmesh policy use foraging --modelcell demo."""
     with Swarmesh() as swarm:
-        views = swarm.use_policy(name, modelcell=modelcell)
+        views = swarm.use_policy(name, modelcell=modelcell or "")
     if as_json:
         print_json(views)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -36,7 +37,7 @@ def check_(file: File, as_json: AsJson = False) -> None:
     print(f"{harmless(findings.name)} is right: it defines {', '.join(findings.hooks)}")
     note(
         f"{counted(len(findings.trials), 'sample')} answered, the slowest in {slowest_us / 1_000:.1f} ms"
-        f"\n  next: swarmesh policy test {file} --replay"
+        f"\n  next: swarmesh policy test {shlex.quote(harmless(str(file)))} --replay"
     )
 
 
@@ -65,6 +66,8 @@ def try_out(
         print_json(view)
     else:
         _print_replay(view, hours)
+    if view.failed:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def activate(file: File, as_json: AsJson = False) -> None:
@@ -144,11 +147,14 @@ def add_to(app: typer.Typer) -> None:
 
 def _read(file: Path) -> str:
     try:
-        if file.stat().st_size > SOURCE_BYTES_MAX:
+        with file.open("rb") as opened:
+            data = opened.read(SOURCE_BYTES_MAX + 1)
+        if len(data) > SOURCE_BYTES_MAX:
             raise ConfigError(
                 f"{file} has more than {SOURCE_BYTES_MAX:,} bytes", hint="A policy script is a few lines."
             )
-        return file.read_text(encoding="utf-8")
+        # Some editors of Windows begin a file with a mark that is in none of its lines.
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="Name a file.") from error
     except UnicodeDecodeError as error:
@@ -226,7 +232,9 @@ def _print_script(view: ScriptView) -> None:
         ]
     )
     for mistake in view.unsaved:
-        print(f"saved with a mistake, line {mistake.line}, column {mistake.column}: {harmless(mistake.message)}")
+        places = (("line", mistake.line), ("column", mistake.column))
+        where = "".join(f", {name} {number}" for name, number in places if number)
+        print(f"saved with a mistake{where}: {harmless(mistake.message)}")
     for error in view.errors[:ERRORS_MAX]:
         print(f"{clock(error.at)}  {harmless(error.message)}")
     if view.state is ScriptState.OFF:

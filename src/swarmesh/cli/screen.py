@@ -43,7 +43,8 @@ def print_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Tell a person something that is no result."""
+    """Tell a person something that is no result, below what was printed before it, also where both go to one file."""
+    print(end="", flush=True)
     print(text, file=sys.stderr, flush=True)
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from swarmesh.cli.failure import UsageError
-from swarmesh.cli.screen import AsJson, note, print_facts, print_json, print_table
-from swarmesh.sim.routing.outcome import Outcome, WorkerShare
-from swarmesh.sim.routing.request import Request
+from swarmesh.cli.screen import AsJson, counted, note, print_facts, print_json, print_table
+from swarmesh.sim.routing.outcome import Outcome, Waits, WorkerShare
+from swarmesh.sim.routing.request import CONTEXT_TOKENS, Request
 from swarmesh.sim.routing.run import ROUTERS, simulate
 from swarmesh.sim.routing.trace import read_trace, rescale
 from swarmesh.sim.routing.workloads import WORKLOADS, generate
@@ -20,7 +20,11 @@ from swarmesh.sim.scaling.traces import TRACES, plan_of
 
 SPEEDS: Final = "2,2,1,1,.5,.5,.25,.25"
 WORKERS_MAX: Final = 1_000
+SHOWN_CHARS_MAX: Final = 60
 SPEED_MIN, SPEED_MAX = 0.01, 100.0
+LOAD_MIN: Final = 0.001
+"""With less, most of a run is seconds in which nothing happens, and each of them is simulated."""
+SPAN_DAYS_MAX: Final = 60
 REQUESTS_MAX: Final = 1_000_000
 HEADINGS: Final = ("rustbee", "speed", "requests", "busy", "cached", "mean first token")
 
@@ -43,7 +47,11 @@ def run(
     seed: Annotated[int, typer.Option(help="The same seed, the same run.")] = 1,
     load: Annotated[
         float,
-        typer.Option(min=0, max=10, help="Work asked for over what the rustbees can do; 0 for a trace's own pace."),
+        typer.Option(
+            min=0,
+            max=10,
+            help=f"Work asked for over what the rustbees can do, {LOAD_MIN:g} at least; 0: a trace's pace.",
+        ),
     ] = 0.7,
     requests: Annotated[int, typer.Option(min=0, max=REQUESTS_MAX, help="How many; 0 for all there are.")] = 0,
     as_json: AsJson = False,
@@ -51,14 +59,18 @@ def run(
     """Run a workload or a trace under a policy; example: swarmesh sim run --workload agent --policy swarm."""
     if policy not in ROUTERS:
         raise UsageError(f"no policy is called {policy!r}", hint=f"One of {', '.join(ROUTERS)}.")
+    if 0 < load < LOAD_MIN:
+        raise UsageError(f"--load {load:g} is less than {LOAD_MIN:g}", hint="--load 0.7, or 0 for a trace's own pace.")
     fleet = _speeds(speeds)
     load_of = _requests(workload, trace, fleet, seed, load, requests)
+    _demand_short(load_of)
     outcome = simulate(load_of, policy, fleet, seed=seed)
     name = workload or str(trace)
     if as_json:
         print_json({"workload": name, "load": load, **_fields(outcome)})
     else:
         _print(name, outcome)
+        _note_cut(load_of if trace is not None else [])
 
 
 @app.command()
@@ -103,13 +115,30 @@ def _requests(
     return generate(workload, seed=seed, speeds=speeds, load_ratio=load, requests=requests)
 
 
+def _demand_short(load_of: list[Request]) -> None:
+    """Every second of a run is simulated, also those in which nobody asks."""
+    days = max((request.at_ms for request in load_of), default=0.0) / 86_400_000
+    if days > SPAN_DAYS_MAX:
+        words = (
+            f"from the first request to the last there are {days:,.0f} days, and at most {SPAN_DAYS_MAX} are simulated"
+        )
+        raise UsageError(words, hint="--requests N takes the first lines of a trace; --load 0.7 gives it another pace.")
+
+
+def _note_cut(load_of: list[Request]) -> None:
+    cut = sum(1 for request in load_of if request.prompt_tokens + request.output_tokens >= CONTEXT_TOKENS)
+    if cut:
+        note(f"{counted(cut, 'request')} cut to {CONTEXT_TOKENS:,} tokens, prompt and answer")
+
+
 def _speeds(text: str) -> tuple[float, ...]:
     try:
         speeds = tuple(float(speed) for speed in text.split(","))
     except ValueError:
         speeds = ()
     if not 1 <= len(speeds) <= WORKERS_MAX or not all(SPEED_MIN <= speed <= SPEED_MAX for speed in speeds):
-        words = f"--speeds {text!r} is not a list of up to {WORKERS_MAX} numbers from {SPEED_MIN} to {SPEED_MAX:g}"
+        shown = text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}..."
+        words = f"--speeds {shown!r} is not a list of up to {WORKERS_MAX} numbers from {SPEED_MIN} to {SPEED_MAX:g}"
         raise UsageError(words, hint=f"--speeds {SPEEDS}")
     return speeds
 
@@ -122,14 +151,12 @@ def _print(name: str, outcome: Outcome) -> None:
     waits = outcome.waits
     print_facts(
         [
-            ("workload", f"{name}, {outcome.requests} requests, seed {outcome.seed}"),
+            ("workload", f"{name}, {counted(outcome.requests, 'request')}, seed {outcome.seed}"),
             ("policy", outcome.policy),
-            (
-                "first token",
-                f"mean {waits.ttft_ms_mean:,.0f} ms, p50 {waits.ttft_ms_p50:,.0f}, p99 {waits.ttft_ms_p99:,.0f}",
-            ),
+            ("first token", _first_token(waits)),
+            *((f"  {band}", _first_token(of_band)) for band, of_band in outcome.by_priority.items()),
             ("within 2 s", f"{waits.within_2s_share:.1%}"),
-            ("whole answer", f"mean {outcome.end_ms_mean:,.0f} ms, p99 {outcome.end_ms_p99:,.0f}"),
+            ("whole answer", f"mean {outcome.end_ms_mean:,.0f} ms, p99 {outcome.end_ms_p99:,.0f} ms"),
             ("cached", f"{outcome.cached_share:.1%} of prompt tokens"),
             ("busy, Jain", f"{outcome.jain_busy:.3f}"),
             ("failed", ", ".join(f"{count} {code}" for code, count in outcome.failed.items()) or "none"),
@@ -140,11 +167,16 @@ def _print(name: str, outcome: Outcome) -> None:
     note(f"{outcome.virtual_s:,.0f} s of virtual time; nothing was sent anywhere")
 
 
+def _first_token(waits: Waits) -> str:
+    p50, p99 = f"{waits.ttft_ms_p50:,.0f} ms", f"{waits.ttft_ms_p99:,.0f} ms"
+    return f"mean {waits.ttft_ms_mean:,.0f} ms, p50 {p50}, p99 {p99}"
+
+
 def _print_scale(outcome: ScaleOutcome) -> None:
     waited_s, loaded_s = outcome.wake_wait_ms_p50 / 1_000, outcome.wake_start_ms_p50 / 1_000
     print_facts(
         [
-            ("trace", f"{outcome.trace}, {outcome.requests} requests, seed {outcome.seed}"),
+            ("trace", f"{outcome.trace}, {counted(outcome.requests, 'request')}, seed {outcome.seed}"),
             ("wait", f"p50 {outcome.wait_ms_p50 / 1_000:,.1f} s, p99 {outcome.wait_ms_p99 / 1_000:,.1f} s"),
             (
                 "from zero",
@@ -166,4 +198,5 @@ def _print_scale(outcome: ScaleOutcome) -> None:
 
 def _row(number: int, worker: WorkerShare) -> tuple[str, ...]:
     shares = (f"{worker.busy_share:.1%}", f"{worker.cached_share:.1%}")
-    return (f"worker-{number}", f"{worker.speed:g}", str(worker.requests), *shares, f"{worker.ttft_ms_mean:,.0f} ms")
+    first = f"{worker.ttft_ms_mean:,.0f} ms" if worker.requests else ""
+    return (f"rustbee-{number}", f"{worker.speed:g}", f"{worker.requests:,}", *shares, first)

@@ -20,7 +20,8 @@ _ERASE: Final = "\r\x1b[K"
 class StartLine:
     """On a terminal a line that moves, and is gone before the answer begins; elsewhere one line for each phase.
 
-    After `NAMED_AFTER_S` one line with the task's id stays.
+    After `NAMED_AFTER_S` one line with the task's id stays; from then on also `WAITING` has lines elsewhere, as it does
+    when the rustbee that was being started did not come.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +45,7 @@ class StartLine:
             sys.stderr.write(_ERASE + words(waiting))
             sys.stderr.flush()
             self._is_shown = True
-        elif waiting.phase not in {self._phase, WAITING}:
+        elif waiting.phase != self._phase and (self._is_named or waiting.phase != WAITING):
             note(words(waiting))
         self._phase = waiting.phase
 

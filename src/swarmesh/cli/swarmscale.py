@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from swarmesh.cli.failure import UsageError
+from swarmesh.cli.failure import UsageError, given
 from swarmesh.cli.screen import AsJson, duration, harmless, note, print_facts, print_json, print_table
 from swarmesh.client import Swarmesh
 from swarmesh.wire.spec import Backend
@@ -14,11 +14,14 @@ from swarmesh.wire.swarmscale import BoundsView, RustbeeWish, ScaleDecisionView,
 
 HEADINGS: Final = ("modelcell", "min", "max", "rustbees", "wanted", "load", "waiting", "now")
 MODEL: Final = "MODEL"
+RUSTBEES_MAX: Final = 1_000
 MIN_HELP: Final = "Never fewer; 0 lets it go when it is idle."
 TYPE_HELP: Final = "What each computes on; auto takes back what was said."
 ZERO: Final = " 0 takes back what was said."
 
-OneOrNone = Annotated[str, typer.Argument(metavar=f"[{MODEL}]", help="A modelcell; all of them when left out.")]
+OneOrNone = Annotated[
+    str | None, typer.Argument(metavar=f"[{MODEL}]", callback=given, help="A modelcell; all of them when left out.")
+]
 All = Annotated[bool, typer.Option("--all", help="For every modelcell that has no bounds of its own.")]
 
 app = typer.Typer(no_args_is_help=True, help="How many rustbees each modelcell has, as it is asked for.")
@@ -30,7 +33,7 @@ def _group() -> None:
 
 
 @app.command()
-def status(modelcell: OneOrNone = "", as_json: AsJson = False) -> None:
+def status(modelcell: OneOrNone = None, as_json: AsJson = False) -> None:
     """Show bounds, load and what is under way; example: swarmesh swarmscale status demo."""
     with Swarmesh() as swarm:
         if modelcell:
@@ -41,11 +44,13 @@ def status(modelcell: OneOrNone = "", as_json: AsJson = False) -> None:
 
 @app.command("set")
 def set_(
-    modelcell: OneOrNone = "",
+    modelcell: OneOrNone = None,
     *,
     every: All = False,
-    min: Annotated[int | None, typer.Option(min=0, help=MIN_HELP)] = None,  # noqa: A002 - called as the option is
-    max: Annotated[int | None, typer.Option(min=1, help="Never more.")] = None,  # noqa: A002 - called as the option is
+    min: Annotated[int | None, typer.Option(min=0, max=RUSTBEES_MAX, help=MIN_HELP)] = None,  # noqa: A002 - called as the option is
+    max: Annotated[  # noqa: A002 - called as the option is
+        int | None, typer.Option(min=1, max=RUSTBEES_MAX, help="Never more.")
+    ] = None,
     type: Annotated[Backend | None, typer.Option(help=TYPE_HELP)] = None,  # noqa: A002 - called as the option is
     slots: Annotated[int | None, typer.Option(min=0, max=4096, help=f"Tasks at once, of each.{ZERO}")] = None,
     context: Annotated[int | None, typer.Option(min=0, help=f"Tokens of prompt plus answer per slot.{ZERO}")] = None,
@@ -74,7 +79,7 @@ def set_(
 
 
 @app.command()
-def unset(modelcell: OneOrNone = "", every: All = False, as_json: AsJson = False) -> None:
+def unset(modelcell: OneOrNone = None, every: All = False, as_json: AsJson = False) -> None:
     """Leave a modelcell alone again; its rustbees stay as they are."""
     name = _whose(modelcell, every=every)
     with Swarmesh() as swarm:
@@ -90,10 +95,10 @@ def unset(modelcell: OneOrNone = "", every: All = False, as_json: AsJson = False
 
 
 @app.command()
-def pause(modelcell: OneOrNone = "", as_json: AsJson = False) -> None:
+def pause(modelcell: OneOrNone = None, as_json: AsJson = False) -> None:
     """Start and stop nothing by itself, of one modelcell or of any; what is under way is finished."""
     with Swarmesh() as swarm:
-        answer = swarm.pause_scaling(modelcell)
+        answer = swarm.pause_scaling(modelcell or "")
     if as_json:
         print_json(answer)
         return
@@ -102,10 +107,10 @@ def pause(modelcell: OneOrNone = "", as_json: AsJson = False) -> None:
 
 
 @app.command()
-def resume(modelcell: OneOrNone = "", as_json: AsJson = False) -> None:
+def resume(modelcell: OneOrNone = None, as_json: AsJson = False) -> None:
     """Start and stop rustbees by itself again."""
     with Swarmesh() as swarm:
-        answer = swarm.resume_scaling(modelcell)
+        answer = swarm.resume_scaling(modelcell or "")
     if as_json:
         print_json(answer)
         return
@@ -116,10 +121,10 @@ def resume(modelcell: OneOrNone = "", as_json: AsJson = False) -> None:
         print(f"{modelcell or 'swarmscale'} goes on")
 
 
-def _whose(modelcell: str, *, every: bool) -> str:
+def _whose(modelcell: str | None, *, every: bool) -> str:
     if bool(modelcell) == every:
         raise UsageError("name one modelcell, or say --all")
-    return modelcell
+    return modelcell or ""
 
 
 def _show(answer: ScaleStatus, *, as_json: bool) -> None:
@@ -183,7 +188,9 @@ def _now(view: ScaleView) -> str:
 def _breaker(view: ScaleView) -> str:
     if not view.breaker_s:
         return ""
-    return f"not started again for {duration(view.breaker_s)}: {harmless(view.breaker_reason)}"
+    # What an engine said last has lines of its own; a table has not.
+    reason = " ... ".join(harmless(view.breaker_reason).splitlines())
+    return f"not started again for {duration(view.breaker_s)}: {reason}"
 
 
 def _decided(last: ScaleDecisionView | None) -> str:
@@ -228,7 +235,8 @@ def _wish(wish: RustbeeWish | None) -> str:
     if wish is None:
         return ""
     said = {"type": None if wish.type is Backend.AUTO else wish.type.value}
-    said |= {name: str(value) for name in ("slots", "context", "cellalloc") if (value := getattr(wish, name))}
+    said |= {"slots": str(wish.slots or ""), "context": f"{wish.context} tokens" if wish.context else None}
+    said["cellalloc"] = f"{wish.cellalloc} MiB" if wish.cellalloc else None
     return "".join(f", {name} {value}" for name, value in said.items() if value)
 
 

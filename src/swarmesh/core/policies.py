@@ -45,7 +45,7 @@ class PolicyName(StrEnum):
 DESCRIPTIONS: Final[Mapping[PolicyName, str]] = MappingProxyType(
     {
         PolicyName.SWARM: "soonest done: work in the books and what must be read, over the speed that was learned",
-        PolicyName.FORAGING: "the least share of slots in use; a depleted worker last",
+        PolicyName.FORAGING: "the least share of slots in use; a depleted rustbee last",
         PolicyName.NEST_SITE: "most votes: 0.4 (1 - load) + 0.3 proximity + 0.3 match",
         PolicyName.DIVISION_OF_LABOUR: "high to the longest up, medium to a stable one, low to the youngest",
         PolicyName.ROUND_ROBIN: "each in turn",

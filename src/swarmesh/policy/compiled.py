@@ -126,7 +126,7 @@ class Compiled:
         self._begins = {hook: self._lines.defines(hook) for hook in Hook}
         ast = self._parse(source)
         self._check_types(source)
-        self.warnings = self._lint(ast)
+        self.warnings = (*self._lines.mistyped(), *self._lint(ast))
         module = self._load(ast)
         self.hooks = self._find_hooks(module)
         self._evaluate(module, _parse_ours(prelude.after(self.hooks)))
@@ -196,8 +196,8 @@ class Compiled:
     def _find_hooks(self, module: starlark.Module) -> frozenset[Hook]:
         hooks = frozenset(hook for hook in Hook if self._is_defined(module, hook))
         if not hooks:
-            names = ", ".join(Hook)
-            raise RefusedError(self._lines.mistake(f"the script defines none of the functions that are asked: {names}"))
+            none = f"the script defines none of the functions that are asked: {', '.join(Hook)}"
+            raise RefusedError(self._lines.mistake(none), *self._lines.mistyped())
         return hooks
 
     def _is_defined(self, module: starlark.Module, hook: Hook) -> bool:

@@ -60,9 +60,15 @@ def wish_after(known: RustbeeWish | None, change: RustbeeChange) -> RustbeeWish:
     """What its owner wants after a change: what was not said stays as it was.
 
     Raises:
-        InvalidValueError: The context is too small for any prompt.
+        InvalidValueError: The context is too small for any prompt, or the type is of servers that are never started.
     """
     said = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
+    if said.get("type") is Backend.OPENAI:
+        raise InvalidValueError(
+            "type is openai, and such a server is adopted, never started",
+            hint="'swarmesh spawn rustbee --url URL --modelcell NAME' adopts one.",
+            param="rustbee.type",
+        )
     if 0 < said.get("context", 0) < CONTEXT_MIN:
         raise InvalidValueError(
             f"context is {said['context']}, and the least is {CONTEXT_MIN}",

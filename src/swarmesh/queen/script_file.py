@@ -84,7 +84,7 @@ def _read_changed(path: str, stamp: Stamp | None) -> Saved | None:
             os.close(file)
         if now is None or len(data) > SOURCE_BYTES_MAX:
             return None
-        return now, data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        return now, data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, ValueError):  # Not to be read now, no path at all, or no text.
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -18,9 +19,11 @@ from swarmesh.sim.routing.request import BLOCK_TOKENS, CONTEXT_TOKENS, Request, 
 
 LINES_MAX: Final = 200_000
 LINE_CHARS_MAX: Final = 1_000_000
+CELL_CHARS_SHOWN: Final = 40
 MOONCAKE_BLOCK_TOKENS: Final = 512
 AZURE_COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _PER_BLOCK: Final = MOONCAKE_BLOCK_TOKENS // BLOCK_TOKENS
+_GZIP: Final = b"\x1f\x8b"
 _FACTOR, _MASK = 0x9E3779B97F4A7C15, (1 << 60) - 1
 """The factor is odd: neighbouring ids become names far apart, and no two the same."""
 
@@ -53,12 +56,15 @@ def read_trace(path: Path, *, requests: int = 0) -> list[Request]:
         TraceError: The file cannot be read, or a line is not as it should be; its number is named.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            bounded = _bounded(path, lines)
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            bounded = _bounded(path, iter(partial(lines.readline, LINE_CHARS_MAX + 1), ""))
             read = _azure(path, bounded) if path.suffix.lower() == ".csv" else _mooncake(path, bounded)
             found = list(islice(read, requests or None))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path}: {error}") from error
+    except OSError as error:
+        raise TraceError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        # Where in its piece of the file the decoder stood says nothing; what starts as gzip does is known by that.
+        raise TraceError(f"{path} is no UTF-8 text", hint=_hint_of_bytes(error.object)) from error
     if not found:
         raise TraceError(f"{path} has no requests")
     found.sort(key=lambda request: request.at_ms)
@@ -101,6 +107,10 @@ def _mooncake(path: Path, lines: Iterator[str]) -> Iterator[Request]:
         yield _request(path, number, entry.timestamp, entry.input_length, entry.output_length, names)
 
 
+def _hint_of_bytes(data: bytes) -> str:
+    return "It is compressed: unpack it first, as with gunzip." if data.startswith(_GZIP) else ""
+
+
 def _name(block: int) -> int:
     return (block * _FACTOR) & _MASK
 
@@ -119,15 +129,20 @@ def _azure(path: Path, lines: Iterator[str]) -> Iterator[Request]:
             at, prompt, output = (row[place] for place in places)
             stamp = datetime.fromisoformat(at)
             sizes = int(prompt), int(output)
-        except (ValueError, IndexError) as error:
-            raise TraceError(f"{path}, line {rows.line_num}: {error}") from error
+        except IndexError as error:
+            raise TraceError(f"{path}, line {rows.line_num}: {len(row)} of {len(columns)} columns are there") from error
+        except ValueError as error:
+            found = ", ".join(row[place][:CELL_CHARS_SHOWN] for place in places)
+            words = f"{path}, line {rows.line_num}: {found!r} is not a time and two whole numbers of tokens"
+            raise TraceError(words, hint="Such as 2023-11-16 18:15:46.680590,374,44.") from error
         at_ms = (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp() * 1_000
         yield _request(path, rows.line_num, at_ms, *sizes, Text(rng).blocks(min(sizes[0], CONTEXT_TOKENS)))
 
 
 def _request(path: Path, line: int, at_ms: float, prompt: int, output: int, names: tuple[int, ...]) -> Request:
     if prompt < 1 or output < 0 or not at_ms >= 0:
-        raise TraceError(f"{path}, line {line}: {prompt} tokens in, {output} out, at {at_ms:g} ms")
+        words = f"{path}, line {line}: a prompt of {prompt:,} tokens and an answer of {output:,}, at {at_ms:,.0f} ms"
+        raise TraceError(words, hint="A prompt has 1 token at least, and neither an answer nor a time is below 0.")
     prompt = min(prompt, CONTEXT_TOKENS - 1)
     blocks = names[: prompt // BLOCK_TOKENS]
     return Request(
