@@ -28,8 +28,9 @@ from swarmesh.config.home import Home
 from swarmesh.config.settings import QueenSettings, RoutingSettings, Settings
 from swarmesh.core.policies import PolicyName
 from swarmesh.policy import script as policy_script
+from swarmesh.queen.driver import now_ms
 from swarmesh.queen.process import Queen
-from swarmesh.wire.sse import SseReader
+from swarmesh.wire.sse import PING, SseReader
 
 NewAgent = Callable[[str], Awaitable[ScriptedAgent]]
 NewWorker = Callable[..., Awaitable[ScriptedWorker]]
@@ -78,6 +79,26 @@ async def test_a_streams_counts_and_first_token(rig: Rig, new_agent: NewAgent) -
     assert (report["prompt_tokens"], report["cached_tokens"], report["completion_tokens"]) == (812, 768, 96)
     assert 0 <= report["first_token_ms"] < 10_000
     assert (attempt["outcome"], attempt["attempt"], attempt["chosen"]) == ("ended", 1, "rustbee-1")
+
+
+@pytest.mark.parametrize("what", ["stream", "nectarflow"])
+async def test_the_first_token_of_a_long_prompt_is_told_at_once(
+    rig: Rig, new_agent: NewAgent, until: Until, what: str
+) -> None:
+    agent, prompt = await held_agent(rig, new_agent), LONG * 100
+    [worker] = rig.swarm.fleet
+    if what == "stream":
+        await rig.start_chat(messages=[{"role": "user", "content": prompt}], stream=True)
+        opening, first = chat_chunk(1, "", first=True), chat_chunk(2, "hello", 7)
+    else:
+        await rig.ask("POST", FLOW, {"modelcell": "fake", "prompt": prompt})
+        opening, first = PING, token(1, "hello", 7)
+    call = await agent.call()
+    call.events(opening)
+    assert worker.read_until_ms - now_ms() > 30_000, "as it was predicted"
+    call.events(first)
+    await until(lambda: worker.read_until_ms <= now_ms(), "nothing is left to be read")
+    assert worker.running
 
 
 async def test_an_opening_is_no_first_token(rig: Rig, new_agent: NewAgent, until: Until) -> None:

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from swarmesh.core import exploration, model_book, routing
 from swarmesh.core.candidates import kept, unfit, veto
 from swarmesh.core.costs import Costs
+from swarmesh.core.decision import MEASURED
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
@@ -22,7 +23,7 @@ from swarmesh.core.ledger import CHARS_PER_TOKEN
 from swarmesh.core.ledger_rule import AFFINITY, BACKLOG_SHARE, DECODE_WORK, RERATE_MS
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.policies import PolicyName
-from swarmesh.core.routing import MEASURED, Router
+from swarmesh.core.routing import Router
 from swarmesh.core.speed import speed_class, speed_of_class
 from swarmesh.core.task import Task
 

@@ -19,6 +19,7 @@ from swarmesh.core.events import (
     SpawnFailed,
     SpawnProgressed,
     SpawnRequested,
+    StreamBegan,
     StreamBroke,
     StreamEnded,
     StreamProgressed,
@@ -200,6 +201,7 @@ class SwarmMachine(RuleBasedStateMachine):
     @rule(which=anything)
     def progress(self, which: int) -> None:
         task_id, attempt = list(self.streams.items())[which % len(self.streams)]
+        self.tell(StreamBegan(task_id, attempt))
         if task_id in self.watched:
             self.tell(StreamProgressed(task_id, attempt))
 

@@ -18,6 +18,7 @@ from swarmesh.core.commands import (
     StartStream,
     StopWorker,
 )
+from swarmesh.core.decision import Decision
 from swarmesh.core.errors import RustbeeLostError
 from swarmesh.core.events import (
     Event,
@@ -36,7 +37,6 @@ from swarmesh.core.events import (
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
-from swarmesh.core.routing import Decision
 from swarmesh.core.swarm import Swarm
 from swarmesh.sim.checkers import InvariantBrokenError
 from swarmesh.sim.clock import Clock

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from swarmesh.core.decision import Decision
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.policies import DESCRIPTIONS, STABLE_CALM_MS, STABLE_UPTIME_MS, UNKNOWN_LOAD, PolicyName
-from swarmesh.core.routing import Decision, Router
+from swarmesh.core.routing import Router
 from swarmesh.core.task import Task
 
 QWEN = ModelName("qwen")

@@ -9,13 +9,14 @@ import pytest
 
 from swarmesh.core import model_book, routing
 from swarmesh.core.candidates import veto
+from swarmesh.core.decision import CANDIDATES_MAX, Decision
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import HostName, KeyId, ModelName, Priority, TaskId, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.model_book import LINEAR_MAX
 from swarmesh.core.policies import PolicyName
-from swarmesh.core.routing import CANDIDATES_MAX, Decision, Router, default_model
+from swarmesh.core.routing import Router, default_model
 from swarmesh.core.task import Task
 from swarmesh.core.trail import SLOW
 
@@ -211,6 +212,36 @@ def test_errors_of_what_is_read_do_not_add_up_while_a_worker_is_never_idle() -> 
             ended = running.pop(0)
             router.settled(worker, ended, now_ms, StreamEnded(ended.task_id, 1, 20, 1_000, 0, 60))
     assert worker.read_until_ms - now_ms < 1_000
+
+
+def test_a_first_token_says_what_is_read_although_nothing_has_ended_yet() -> None:
+    worker = a_worker("a", slots=8)
+    router = Router(a_fleet(worker))
+    tasks = [named(f"t{number}", 8_000) for number in range(4)]
+    for task in tasks:  # Before anything is known 2,000 tokens are thought to take almost 4 s.
+        router.dispatched(worker, task, 0)
+    each_ms = tasks[0].reading_ms
+    assert (each_ms > 3_000, worker.read_until_ms) == (True, 4 * each_ms)
+    router.began(tasks[2], 600)
+    assert worker.read_until_ms == 600 + each_ms
+    router.began(tasks[0], 650)
+    assert worker.read_until_ms == 600 + each_ms, "that one was read before, nothing new is known by it"
+    router.began(tasks[3], 800)
+    assert worker.read_until_ms == 800
+
+
+def test_a_first_token_of_a_task_that_is_not_there_any_more_changes_nothing() -> None:
+    worker = a_worker("a", slots=4)
+    router, task = Router(a_fleet(worker)), named("t", 8_000)
+    router.dispatched(worker, task, 0)
+    router.dispatched(worker, named("other", 8_000), 10)
+    router.settled(worker, task, 20)
+    until_ms = worker.read_until_ms
+    router.began(task, 30)
+    assert worker.read_until_ms == until_ms
+    task.worker_id = WorkerId("unknown")
+    router.began(task, 40)
+    assert worker.read_until_ms == until_ms
 
 
 @pytest.mark.parametrize("first_token_ms", [0, 1, 10**12])

@@ -9,9 +9,9 @@ import pytest
 
 from core_hive import Hive
 from swarmesh.core.commands import StartStream
+from swarmesh.core.decision import Decision
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.ids import TaskId, WorkerId
-from swarmesh.core.routing import Decision
 from swarmesh.core.script import Facts, Hook, ScriptAwayError, ScriptFailedError, ScriptLateError
 from swarmesh.core.script_guard import BECAUSE_CHARS_MAX, FAILURES_MAX
 from swarmesh.core.task import Task

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from swarmesh.core.commands import StartStream
+from swarmesh.core.decision import MEASURED
 from swarmesh.core.events import (
     StreamBroke,
     StreamEnded,
@@ -17,7 +18,6 @@ from swarmesh.core.events import (
     WorkerWaggled,
 )
 from swarmesh.core.ids import Blame, HostName, KeyId, ModelName, Priority, TaskId, WorkerId
-from swarmesh.core.routing import MEASURED
 from swarmesh.core.swarm import Swarm
 
 QWEN = ModelName("qwen")

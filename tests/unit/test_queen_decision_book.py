@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from swarmesh.core.commands import CancelStream, FailTask, PreemptStream, StartStream
+from swarmesh.core.decision import Decision
 from swarmesh.core.errors import RustbeeLostError
 from swarmesh.core.events import StreamBroke, StreamEnded
 from swarmesh.core.ids import Blame, KeyId, ModelName, TaskId, WorkerId
-from swarmesh.core.routing import Decision
 from swarmesh.queen.decision_book import ATTEMPTS_MAX, DecisionBook, Outcome
 
 BEE = WorkerId("rustbee-1")

@@ -10,10 +10,10 @@ import pytest
 
 from core_hive import Hive
 from scale_bed import ScaleBed
+from swarmesh.core.decision import Decision
 from swarmesh.core.errors import QueueFullError, StoreError
 from swarmesh.core.events import TaskSubmitted
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId, WorkerId
-from swarmesh.core.routing import Decision
 from swarmesh.core.script import Facts, Hook
 from swarmesh.core.script_facts import model_facts, task_facts
 from swarmesh.core.task import Task

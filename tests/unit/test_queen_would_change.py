@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from swarmesh.core.decision import MEASURED, POLICY_PREEMPT, POLICY_RETURN, SENIOR, Candidate, Decision
 from swarmesh.core.ids import TaskId, WorkerId
-from swarmesh.core.routing import MEASURED, POLICY_PREEMPT, POLICY_RETURN, SENIOR, Candidate, Decision
 from swarmesh.queen.would_change import would_change
 
 

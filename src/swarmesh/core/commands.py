@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from swarmesh.core.decision import Decision
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.ids import Blame, HostName, ModelName, TaskId, WorkerId
-from swarmesh.core.routing import Decision
 from swarmesh.core.task import TaskStatus
 
 
@@ -15,6 +15,7 @@ class StartStream(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         watched: ``StreamProgressed`` is wanted once the stream brings something.
+        timed: ``StreamBegan`` is wanted with the first token, where the answer comes as a stream.
     """
 
     task_id: TaskId
@@ -24,6 +25,7 @@ class StartStream(msgspec.Struct, frozen=True, gc=False):
     queue_ms: int
     decision: Decision
     watched: bool = False
+    timed: bool = False
 
 
 class CancelStream(msgspec.Struct, frozen=True, gc=False):

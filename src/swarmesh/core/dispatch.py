@@ -18,9 +18,10 @@ from swarmesh.core.commands import (
     RecordTask,
     StartStream,
 )
+from swarmesh.core.decision import POLICY_PREEMPT, POLICY_RETURN, Decision
 from swarmesh.core.delays import Delays
 from swarmesh.core.errors import PoisonTaskError, SwarmeshError
-from swarmesh.core.events import StreamBroke, StreamEnded, StreamProgressed, TaskCancelled, TaskSubmitted
+from swarmesh.core.events import StreamBegan, StreamBroke, StreamEnded, StreamProgressed, TaskCancelled, TaskSubmitted
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import Blame, ModelName, Priority, TaskId
 from swarmesh.core.limits import Limits
@@ -30,7 +31,7 @@ from swarmesh.core.patience import Patience
 from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.core.preemption import Victims, is_overdue
 from swarmesh.core.queue import BroodQueue
-from swarmesh.core.routing import POLICY_PREEMPT, POLICY_RETURN, Decision, Router
+from swarmesh.core.routing import Router
 from swarmesh.core.script_guard import Scripted
 from swarmesh.core.script_patience import ScriptPatience
 from swarmesh.core.task import Task, TaskFact, TaskStatus
@@ -121,6 +122,11 @@ class Dispatcher:
         self._finish(task, _ENDED, out)
         self.serve(task.model, now_ms, out)
 
+    def began(self, event: StreamBegan, now_ms: int) -> None:
+        """The prompt of a task is read: what its worker still has to read before another is known better."""
+        if (task := self._running(event.task_id, event.attempt)) is not None:
+            self._router.began(task, now_ms)
+
     def progressed(self, event: StreamProgressed, now_ms: int, out: list[Command]) -> None:
         """Clear a task of the suspicion that it crashes engines, unless it has come so far before."""
         task = self._running(event.task_id, event.attempt)
@@ -201,10 +207,9 @@ class Dispatcher:
         for model in models:
             for task in [task for task in self.queue.everyone(model) if self._patience.is_doubtful(task)]:
                 self._patience.send_back(task)
-                if not self._patience.ends(task, now_ms):
-                    continue
-                self.queue.remove(task)
-                self._finish(task, TaskFact.FAILED, out, self.admission.nobody_for(task))
+                if self._patience.ends(task, now_ms):
+                    self.queue.remove(task)
+                    self._finish(task, TaskFact.FAILED, out, self.admission.nobody_for(task))
             for task in self._script_patience.kept_too_long(self.queue.everyone(model), now_ms):
                 self.queue.remove(task)
                 self._finish(task, TaskFact.FAILED, out, refusals.kept_from_all(self._scripted.name, task))
@@ -221,8 +226,7 @@ class Dispatcher:
         worker = self._fleet.get(event.running_on) if event.running_on else None
         if worker is None or worker.model != task.model or veto(worker, task) is not None:
             return False
-        decision = Decision(task.task_id, POLICY_RETURN, worker.worker_id, 0.0, 1, ())
-        self._dispatch(task, decision, now_ms, out)
+        self._dispatch(task, Decision(task.task_id, POLICY_RETURN, worker.worker_id, 0.0, 1, ()), now_ms, out)
         return True
 
     def _may_start(self, task: Task) -> bool:
@@ -233,10 +237,8 @@ class Dispatcher:
         return not (task.durable and self.limits.holds(task))
 
     def _start(self, task: Task, now_ms: int, out: list[Command]) -> bool:
-        if not self._may_start(task):
-            return False
-        decision = self._router.choose(task, now_ms)
-        if decision.chosen is None:
+        decision = self._router.choose(task, now_ms) if self._may_start(task) else None
+        if decision is None or decision.chosen is None:
             return False
         self._dispatch(task, decision, now_ms, out)
         return True
@@ -264,9 +266,8 @@ class Dispatcher:
             worker.probation = task.task_id
         if task.durable:
             self._record(task, out)
-        out.append(
-            StartStream(task.task_id, task.attempt, worker.worker_id, task.model, task.queue_ms, decision, watched)
-        )
+        name, wanted = worker.worker_id, (watched, task.is_timed)
+        out.append(StartStream(task.task_id, task.attempt, name, task.model, task.queue_ms, decision, *wanted))
 
     def _requeue(self, task: Task, now_ms: int, out: list[Command]) -> None:
         task.apply(TaskFact.REQUEUED)

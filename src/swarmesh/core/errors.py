@@ -302,3 +302,4 @@ class ConfigError(SwarmeshError):
 
     code = "bad_config"
     status = 400
+    type = "invalid_request_error"

@@ -281,6 +281,13 @@ class StreamEnded(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self, completion_tokens=0, prompt_tokens=0, cached_tokens=-1)
 
 
+class StreamBegan(msgspec.Struct, frozen=True, gc=False):
+    """The first token of a timed stream has come: its prompt is read."""
+
+    task_id: TaskId
+    attempt: int
+
+
 class StreamProgressed(msgspec.Struct, frozen=True, gc=False):
     """A watched stream has brought something: the task did not crash this engine at once."""
 
@@ -315,6 +322,7 @@ Event = (
     | StreamEnded
     | WorkerWaggled
     | StreamBroke
+    | StreamBegan
     | StreamProgressed
     | TaskCancelled
     | Ticked

@@ -6,121 +6,41 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
-
 from swarmesh.core import script
 from swarmesh.core.candidates import BUSY
+from swarmesh.core.decision import (
+    BEST,
+    CANDIDATES_MAX,
+    MEASURED,
+    NOBODY,
+    NOBODY_FOR,
+    ONLY,
+    POLICY_VETO,
+    SCRIPT,
+    SENIOR,
+    TURN,
+    Candidate,
+    Decision,
+)
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fleet import Fleet, Worker
-from swarmesh.core.ids import ModelName, Priority, TaskId, WorkerId
+from swarmesh.core.ids import ModelName, WorkerId
 from swarmesh.core.ledger import CHARS_PER_TOKEN, charge, predicted_work, settle
-from swarmesh.core.ledger_rule import Facts, Weighed
+from swarmesh.core.ledger_rule import Weighed
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.model_book import ModelBook
-from swarmesh.core.policies import Parts, PolicyName, parts_of
+from swarmesh.core.policies import PolicyName
 from swarmesh.core.script import Hook
 from swarmesh.core.script_facts import slots_of, task_facts, worker_facts
 from swarmesh.core.script_guard import Scripted, Unheard
 from swarmesh.core.task import Task
 
-POLICY_PREEMPT: Final = "preempt"
-"""The slot was taken from a task of low priority."""
-POLICY_RETURN: Final = "return"
-"""The worker has had this task under the queen before."""
-CANDIDATES_MAX: Final = 8
-"""How many candidates a decision names."""
 SCRIPT_CANDIDATES_MAX: Final = 64
 """How many a script is asked about: the best by the policy it stands in for."""
-POLICY_VETO: Final = "policy"
-"""What keeps a task from workers that a script will not have it go to."""
 # Looked up once: a member of an enum costs a call each time it is taken from its class.
 _SCORE: Final = Hook.SCORE
 _HEALTHY: Final = WorkerStatus.HEALTHY
 NO_POLICIES: Final[Mapping[ModelName, PolicyName]] = MappingProxyType({})
-
-BEST: Final = "best"
-ONLY: Final = "only"
-TURN: Final = "turn"
-SENIOR: Final = "senior"
-MEASURED: Final = "measured"
-SCRIPT: Final = "script"
-NOBODY: Final = "no_rustbees_available"
-_NOBODY_FOR: Final = {
-    Priority.HIGH: "no_experienced_rustbees",
-    Priority.MEDIUM: "no_stable_rustbees",
-    Priority.LOW: NOBODY,
-}
-_REASONS: Final = {
-    BEST: "it has the best score",
-    ONLY: "nobody else was free for it",
-    TURN: "equals take turns, and it was given a task longest ago",
-    SENIOR: "of equals it has been up the longest",
-    SCRIPT: "the script gave it the highest score",
-    MEASURED: "it had no task for long, so it is measured again",
-}
-
-
-class Candidate(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One worker that could have taken the task.
-
-    Attributes:
-        score: What it was compared by; `Decision.better` says which way.
-        said: What the score is made of and was taken from, by name with the unit, where that is known already.
-        rule: The policy whose ``facts`` say it: few decisions are ever looked at, so it is put in words only then.
-        facts: As they were at the decision.
-    """
-
-    worker_id: WorkerId
-    score: float
-    said: Parts = ()
-    rule: str = ""
-    facts: Facts = ()
-
-    @property
-    def parts(self) -> Parts:
-        """What the score is made of and was taken from, by name with the unit."""
-        return self.said or parts_of(self.rule, self.facts)
-
-
-class Decision(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A choice and why.
-
-    Attributes:
-        policy: Its name, ``script`` and the name of a script, or why there was nothing to choose.
-        chosen: The worker, or None when every candidate was vetoed.
-        cost: Score of the chosen worker before this task; the policy says in what.
-        considered: How many workers own the model.
-        vetoes: How many of them each filter took out, by reason.
-        candidates: The best of those that were left, best first, at most `CANDIDATES_MAX`; the chosen one among them.
-        reason: Why this one: ``best``, ``only``, ``turn``, ``senior``, ``measured`` or ``script``; or the code of the
-            error if there is none.
-        better: Whether the ``lower`` or the ``higher`` score wins.
-        unheard: Why a policy script had no say in it; None when there was none to ask, or it answered.
-    """
-
-    task_id: TaskId
-    policy: str
-    chosen: WorkerId | None
-    cost: float
-    considered: int
-    vetoes: tuple[tuple[str, int], ...]
-    candidates: tuple[Candidate, ...] = ()
-    reason: str = ""
-    better: str = "lower"
-    unheard: Unheard | None = None
-
-    def in_words(self) -> str:
-        """One sentence for people and error messages."""
-        vetoes = ", ".join(f"{count} {reason}" for reason, count in self.vetoes) or "none vetoed"
-        outcome = f"chose {self.chosen}" if self.chosen else "chose none"
-        words = f"{self.policy} {outcome} of {self.considered} ({vetoes})"
-        if not self.chosen or self.reason not in _REASONS:
-            return words
-        words += f": {_REASONS[self.reason]}"
-        if not self.candidates:
-            return words
-        others = [f"{item.worker_id} {item.score:.4g}" for item in self.candidates if item.worker_id != self.chosen]
-        return f"{words}; {self.better} is better: {self.cost:.4g}" + (f", {', '.join(others)}" if others else "")
 
 
 class Router:
@@ -238,7 +158,7 @@ class Router:
         task.started_at_ms = now_ms
         busy_until_ms = worker.read_until_ms
         task.reads_at_once = busy_until_ms <= now_ms
-        reading_ms = round(1_000 * (unread * costs.prefill_weight / pace.rated))
+        reading_ms = task.reading_ms = round(1_000 * (unread * costs.prefill_weight / pace.rated))
         pace.mark(len(worker.running), now_ms)
         worker.read_until_ms = pace.reads(reading_ms, busy_until_ms, now_ms)
         task.crowd_ms, task.read_mark_ms = pace.crowd_ms, pace.read_sum_ms
@@ -246,6 +166,13 @@ class Router:
         if book.exploration.used(worker_id, now_ms):
             pace.fade()
         self._touch(book, worker, now_ms, is_news=len(worker.running) >= worker.slots)
+
+    def began(self, task: Task, now_ms: int) -> None:
+        """The first token of a task has come: its worker has read its prompt, and all that it was given before."""
+        worker, book = self._fleet.get(task.worker_id or WorkerId("")), self._books.get(task.model)
+        if worker is not None and book is not None and task.task_id in worker.running:
+            worker.read_until_ms = worker.pace.has_read(task.read_mark_ms, now_ms, worker.read_until_ms, now_ms)
+            self._touch(book, worker, now_ms, is_news=False)
 
     def settled(self, worker: Worker, task: Task, now_ms: int, end: StreamEnded | None = None) -> None:
         """Strike a task off the books, and learn from it if it came to its end."""
@@ -336,7 +263,7 @@ def _decision(book: ModelBook, task: Task, ranked: list[Weighed], now_ms: int, u
     """The first of those that are ``ranked``, or one that is due to be measured."""
     policy, considered, vetoes = book.policy, len(book.workers), book.vetoes(task)
     if not ranked:
-        missing = _NOBODY_FOR[task.priority] if policy is PolicyName.DIVISION_OF_LABOUR else NOBODY
+        missing = NOBODY_FOR[task.priority] if policy is PolicyName.DIVISION_OF_LABOUR else NOBODY
         return Decision(task.task_id, policy, None, 0.0, considered, vetoes, (), missing, book.rule.better)
     chosen, reason = ranked[0], ONLY
     if len(ranked) > 1:

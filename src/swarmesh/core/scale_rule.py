@@ -145,6 +145,8 @@ def _up_rule(signals: Signals) -> str:
         return "load"
     if signals.full_ms >= FULL_MS:
         return "full"
+    if signals.spare_ms >= 0:
+        return ""  # What waits although somebody is idle waits for something else: a script has its reasons.
     if stats.waiting > QUEUE_UP:
         return "queue"
     if max(stats.latency_ms, stats.wait_ms) > LATENCY_UP_MS and (stats.waiting or stats.load > LATENCY_LOAD_MIN):

@@ -22,6 +22,7 @@ from swarmesh.core.events import (
     SpawnFailed,
     SpawnProgressed,
     SpawnRequested,
+    StreamBegan,
     StreamBroke,
     StreamEnded,
     StreamProgressed,
@@ -110,6 +111,8 @@ class Swarm:
                 self.roster.waggled(event, now_ms, out)
                 if self.scaler.is_loading(event.worker_id):
                     self.scaler.reported(event.worker_id, now_ms, out)
+            case StreamBegan():
+                self.dispatcher.began(event, now_ms)
             case StreamBroke():
                 self.dispatcher.broke(event, now_ms, out)
             case StreamProgressed():

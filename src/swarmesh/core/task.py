@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId, WorkerId
+
+TIMED_READING_MS: Final = 100
+"""A prompt that is expected to be read in less is not worth a word."""
 
 
 class TaskStatus(StrEnum):
@@ -82,6 +86,7 @@ class Task(msgspec.Struct, gc=False):
         believed_blocks: Of ``prefix``, what the worker was thought to have read before.
         crowd_ms: `Pace.crowd_ms` of the worker when it was given this task.
         reads_at_once: The worker had no other prompt to read when it was given this one.
+        reading_ms: How long the worker was expected to read of the prompt what it does not know.
         read_mark_ms: `Pace.read_sum_ms` of the worker with this prompt.
         charge: Predicted work in token-equivalents on the ledger of ``worker_id``.
         serial: Rises with every dispatch of any task; the highest is the newest.
@@ -122,8 +127,14 @@ class Task(msgspec.Struct, gc=False):
     uncached_tokens: float = 0.0
     believed_blocks: int = 0
     reads_at_once: bool = False
+    reading_ms: int = 0
     read_mark_ms: int = 0
     crowd_ms: int = 0
+
+    @property
+    def is_timed(self) -> bool:
+        """Its first token is news: it says when its worker can read another prompt."""
+        return self.reading_ms >= TIMED_READING_MS
 
     @property
     def on_probation(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from swarmesh.core.decision import Decision
 from swarmesh.core.errors import SwarmeshError
-from swarmesh.core.routing import Decision
 from swarmesh.core.script import Facts
 from swarmesh.core.task import Task
 

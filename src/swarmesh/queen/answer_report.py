@@ -41,15 +41,16 @@ class AnswerReport:
         self.first_token_ms = -1
         self.name = ""
 
-    def passed(self, data: bytes) -> None:
-        """Bytes of a stream came; the clock stops with the first that say anything."""
-        if self.first_token_ms < 0 and has_content(data):
-            self.produced()
+    def passed(self, data: bytes) -> bool:
+        """Bytes of a stream came; whether they are the first that say anything."""
+        return self.first_token_ms < 0 and has_content(data) and self.produced()
 
-    def produced(self) -> None:
-        """A token came."""
-        if self.first_token_ms < 0:
+    def produced(self) -> bool:
+        """A token came; whether it is the first."""
+        is_first = self.first_token_ms < 0
+        if is_first:
             self.first_token_ms = now_ms() - self._sent_at_ms
+        return is_first
 
     def whole(self, opening: bytes, before: bytes, data: bytes, *, is_stream: bool) -> None:
         """The answer is whole.

@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from swarmesh.core.commands import CancelStream, FailTask, PreemptStream, StartStream
+from swarmesh.core.decision import Decision
 from swarmesh.core.events import StreamBroke, StreamEnded
 from swarmesh.core.ids import KeyId, ModelName, TaskId
-from swarmesh.core.routing import Decision
 
 DECISIONS_MAX: Final = 5_000
 """Of all tasks together; the tasks that were decided about the longest ago are forgotten first."""

@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from swarmesh.core.decision import Decision
 from swarmesh.core.errors import SwarmeshError
-from swarmesh.core.routing import Decision
 from swarmesh.core.script import Facts
 from swarmesh.core.script_facts import task_facts
 from swarmesh.core.task import Task

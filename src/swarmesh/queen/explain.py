@@ -6,10 +6,10 @@ import time
 
 import msgspec
 
+from swarmesh.core.decision import Decision
 from swarmesh.core.errors import NotFoundError
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.ids import KeyId, TaskId
-from swarmesh.core.routing import Decision
 from swarmesh.core.task import Task, TaskStatus
 from swarmesh.queen.decision_book import DECISIONS_MAX, Attempt
 from swarmesh.queen.driver import Driver, now_ms

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import msgspec
 
+from swarmesh.core.decision import Decision
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.ids import KeyId, TaskId
-from swarmesh.core.routing import Decision
 from swarmesh.core.task import TaskStatus
 from swarmesh.net.event_stream import EventStream
 from swarmesh.net.exchange import Exchange

@@ -10,10 +10,10 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from swarmesh.core.commands import BreakStream, StartStream
+from swarmesh.core.decision import POLICY_RETURN
 from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError, TaskRefusedError
-from swarmesh.core.events import StreamBroke, StreamProgressed, TaskSubmitted
+from swarmesh.core.events import StreamBegan, StreamBroke, StreamProgressed, TaskSubmitted
 from swarmesh.core.ids import Blame
-from swarmesh.core.routing import POLICY_RETURN
 from swarmesh.net.upstream import UpstreamCall
 from swarmesh.queen.answer_report import AnswerReport
 from swarmesh.queen.driver import Driver
@@ -246,7 +246,8 @@ class FlowRun:
                 return
             if event.seq > seq:
                 raise EngineError(f"event {event.seq} came where {seq} was due")
-        self._report.produced()
+        if self._report.produced() and self._command is not None and self._command.timed:
+            self._driver.post(StreamBegan(self._flow.task_id, self._attempt))
         self._keeper.produced(self._flow, _row(event, seq=seq))
         if self._watched_events:
             self._watched_events -= 1

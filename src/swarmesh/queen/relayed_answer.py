@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from swarmesh.core.commands import BreakStream, StartStream
 from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError
-from swarmesh.core.events import StreamBroke, StreamProgressed, TaskCancelled, TaskSubmitted
+from swarmesh.core.events import StreamBegan, StreamBroke, StreamProgressed, TaskCancelled, TaskSubmitted
 from swarmesh.core.ids import Blame
 from swarmesh.net.exchange import Exchange
 from swarmesh.net.upstream import UpstreamCall
@@ -73,6 +73,7 @@ class RelayedAnswer:
         "_task_id",
         "_tells_waiting",
         "_through",
+        "_timed",
         "_unshown_ticks",
         "_watched_events",
         "submitted",
@@ -104,7 +105,7 @@ class RelayedAnswer:
         self._refusal: Refusal | None = None
         self._pending = self._last = self._opening = b""
         self._attempt = self._queue_ms = self._quiet_ticks = self._unshown_ticks = self._watched_events = 0
-        self._paused = self._pinged = self._over = self._is_early = False
+        self._paused = self._pinged = self._over = self._is_early = self._timed = False
         exchange.on_abort = self._client_left
         exchange.on_pause = self._client_slow
 
@@ -112,8 +113,7 @@ class RelayedAnswer:
 
     def start(self, command: StartStream, link: WorkerLink) -> None:
         """See `swarmesh.queen.driver.Runner`."""
-        self._attempt = command.attempt
-        self._queue_ms = command.queue_ms
+        self._attempt, self._queue_ms, self._timed = command.attempt, command.queue_ms, command.timed
         self._link = link
         self._refusal = None
         self._report = AnswerReport()
@@ -234,8 +234,8 @@ class RelayedAnswer:
         if self._is_events():
             # One write for head and body: a system call each is most of what a request costs.
             self._exchange.write(first + passed)
-            if self._report.first_token_ms < 0:
-                self._report.passed(self._last)
+            if self._report.first_token_ms < 0 and self._report.passed(self._last) and self._timed and not ended:
+                self._driver.post(StreamBegan(self._task_id, self._attempt))
             if self._journal is _NOTHING_SHOWN:
                 self._journal = Journal()
             self._journal.append(passed)

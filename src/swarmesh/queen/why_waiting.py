@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from swarmesh.core.candidates import BUSY
+from swarmesh.core.decision import POLICY_VETO, Decision
 from swarmesh.core.ids import ModelName
 from swarmesh.core.limits import MINUTE_MS, KeyBook, expected_tokens
-from swarmesh.core.routing import POLICY_VETO, Decision
 from swarmesh.core.scale_action import Phase
 from swarmesh.core.scale_sites import BARRED
 from swarmesh.core.scale_view import ScaleState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from swarmesh.core.decision import MEASURED, POLICY_PREEMPT, POLICY_RETURN, SENIOR, Candidate, Decision
 from swarmesh.core.policies import PolicyName
-from swarmesh.core.routing import MEASURED, POLICY_PREEMPT, POLICY_RETURN, SENIOR, Candidate, Decision
 
 RUNNERS_UP_MAX: Final = 3
 """Others that are spoken of."""

@@ -9,13 +9,13 @@ from itertools import islice
 from typing import Final
 
 from swarmesh.core.commands import StartStream
+from swarmesh.core.decision import POLICY_RETURN
 from swarmesh.core.errors import SwarmeshError
 from swarmesh.core.fleet import Worker
 from swarmesh.core.ids import KeyId, ModelName, Priority
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.look_ahead import KINDS_MAX
 from swarmesh.core.preemption import PREEMPTIONS_MAX
-from swarmesh.core.routing import POLICY_RETURN
 from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import Task, TaskStatus
 

@@ -92,6 +92,7 @@ class Stream:
     Attributes:
         epoch: The life of the queen that opened it.
         execution: What it listens to, once it has arrived there.
+        watched: The core wants to hear of its first token; so it does if it is ``timed``, for another reason.
         taken: How many of the execution's tokens were read.
         deaf_ms: What was produced after that does not get through; None while the network works.
         closed: The queen has closed it.
@@ -103,6 +104,7 @@ class Stream:
     attempt: int
     worker_id: WorkerId
     watched: bool = False
+    timed: bool = False
     execution: Execution | None = None
     taken: int = 0
     deaf_ms: int | None = None

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swarmesh.core.commands import StartStream
+from swarmesh.core.decision import POLICY_RETURN
 from swarmesh.core.events import StreamEnded
 from swarmesh.core.fairness import QUANTUM, expected_work, real_work
 from swarmesh.core.ids import KeyId, ModelName, Priority, TaskId
-from swarmesh.core.routing import POLICY_RETURN
 from swarmesh.core.swarm import Swarm
 from swarmesh.core.task import Task, TaskStatus
 from swarmesh.sim.checkers import demand

@@ -23,7 +23,7 @@ from swarmesh.core.commands import (
     StartStream,
     StopWorker,
 )
-from swarmesh.core.events import Event, HostLost, StreamBroke, StreamEnded, StreamProgressed, TaskSubmitted
+from swarmesh.core.events import Event, HostLost, StreamBegan, StreamBroke, StreamEnded, StreamProgressed, TaskSubmitted
 from swarmesh.core.ids import Blame, HostName, TaskId, WorkerId
 from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.core.swarm import Swarm
@@ -228,9 +228,10 @@ class VirtualQueen:
         self.tell(StreamBroke(runner.task_id, stream.attempt, blame, code, words, resumable=resumable))
 
     def progressed(self, stream: Stream) -> None:
-        """A watched stream has brought its first token."""
-        if self.is_current(stream) and stream.arrived(self.now_ms):
-            self.tell(StreamProgressed(stream.request.task.task_id, stream.attempt))
+        """A stream whose first token the core wants to hear of has brought it."""
+        for wanted, fact in ((stream.timed, StreamBegan), (stream.watched, StreamProgressed)):
+            if wanted and self.is_current(stream) and stream.arrived(self.now_ms):
+                self.tell(fact(stream.request.task.task_id, stream.attempt))
 
     def _inserted(self, client: Client) -> None:
         client.accepted = True
@@ -305,7 +306,8 @@ class VirtualQueen:
     def _start(self, command: StartStream) -> None:
         runner = self.runners[command.task_id]
         demand(runner.stream is None, "{} while another stream of the task is open", command)
-        stream = Stream(runner.request, self.epoch, command.attempt, command.worker_id, command.watched)
+        where, wanted = (command.attempt, command.worker_id), (command.watched, command.timed)
+        stream = Stream(runner.request, self.epoch, *where, *wanted)
         runner.stream = stream
         self._world.spokesmen.appoint(command.task_id, self.epoch, command.attempt)
         self._world.started(stream, command.queue_ms)

@@ -184,7 +184,7 @@ class VirtualWorld:
             return
         busy = sum(1 for log in machine.running if log.stream is not None and queen.is_current(log.stream))
         demand(busy <= machine.slots, "{} runs {} of {}", machine.worker_id, busy, machine.slots)
-        if stream.watched and stream.execution is not None and stream.execution.tokens:
+        if (stream.watched or stream.timed) and stream.execution is not None and stream.execution.tokens:
             first_ms = max(0, stream.execution.first_ms - self.clock.now_ms) + 1
             self.clock.after(first_ms, lambda: queen.soon(partial(queen.progressed, stream)))
 

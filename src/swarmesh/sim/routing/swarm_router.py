@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from swarmesh.core.commands import Command, FailTask, PreemptStream, StartStream
-from swarmesh.core.events import StreamEnded, StreamProgressed, TaskSubmitted, Ticked, WorkerRegistered, WorkerWaggled
+from swarmesh.core.events import StreamBegan, StreamEnded, TaskSubmitted, Ticked, WorkerRegistered, WorkerWaggled
 from swarmesh.core.ids import LOCAL_HOST, ModelName, TaskId, WorkerId
 from swarmesh.core.ledger import CHARS_PER_TOKEN
 from swarmesh.core.policies import PolicyName
@@ -30,7 +30,7 @@ class SwarmRouter:
         self._engines = engines
         self._attempts: dict[int, int] = {}
         self._sent_ms: dict[int, int] = {}
-        self._watched: set[int] = set()
+        self._timed: set[int] = set()
         self._waggled_ms = 0
         for worker, engine in enumerate(engines):
             self.swarm.handle(_registration(worker, engine.model.slots), 0)
@@ -51,9 +51,9 @@ class SwarmRouter:
 
     def first_token(self, job: Job, worker: int, now_ms: float) -> list[Order]:  # noqa: ARG002 - the core knows who
         """The core hears of it at once if it asked for that, else when the stream ends."""
-        if job.number not in self._watched:
+        if job.number not in self._timed:
             return []
-        event = StreamProgressed(_task_id(job.number), self._attempts[job.number])
+        event = StreamBegan(_task_id(job.number), self._attempts[job.number])
         return self._orders(self.swarm.handle(event, int(now_ms)), int(now_ms))
 
     def ended(self, job: Job, worker: int, now_ms: float) -> list[Order]:  # noqa: ARG002 - the core knows who had it
@@ -85,8 +85,8 @@ class SwarmRouter:
                 case StartStream():
                     number = _number(command.task_id)
                     self._attempts[number], self._sent_ms[number] = command.attempt, at_ms
-                    if command.watched:
-                        self._watched.add(number)
+                    if command.timed:
+                        self._timed.add(number)
                     orders.append(Start(number, _worker(command.worker_id)))
                 case PreemptStream():
                     orders.append(Stop(_number(command.task_id), _worker(command.worker_id)))
