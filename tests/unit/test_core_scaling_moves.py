@@ -6,6 +6,7 @@ import pytest
 
 from scale_bed import Kind, ScaleBed
 from swarmesh.core.breaker import FAILURES_MAX, OPEN_MS
+from swarmesh.core.commands import Command, SpawnWorker
 from swarmesh.core.events import TaskCancelled
 from swarmesh.core.ids import TaskId, WorkerId
 from swarmesh.core.load_times import TURN_MS_MIN
@@ -126,6 +127,28 @@ def test_one_that_is_kept_and_one_that_is_not_both_make_room() -> None:
     task = bed.submit("b")
     bed.run_until(lambda: task in bed.done, 60_000)
     assert homes(bed) == ["small"]
+
+
+def test_nothing_is_started_in_place_of_one_that_is_too_many_anyway() -> None:
+    bed = ScaleBed(large=10_000, small=5_000, other=5_000).settle()
+    bed.kinds["a"] = Kind(need_mib=4_000, load_ms=3_000, task_ms=30_000)
+    bed.kinds["b"] = Kind(need_mib=8_000)
+    bed.scale("b", 0, 1)
+    for number, host in enumerate(("large", "large", "small")):
+        bed.adopt(f"adopted{number}", "a", host)
+    for _ in range(6):
+        bed.submit("a", durable=True)
+    bed.scale("a", 2, 2)  # None of the three can be stopped now: all are in use.
+    task = bed.submit("b", durable=True)
+    most = []
+    bed.watch = lambda commands: most.append(len(bed.workers("a")) if _spawns(commands, "a") else 0)
+    bed.run_until(lambda: task in bed.done, 120_000)
+    assert max(most) == 2
+    assert sorted(homes(bed)) == ["other", "small"]
+
+
+def _spawns(commands: list[Command], model: str) -> bool:
+    return any(isinstance(each, SpawnWorker) and each.worker_id.startswith(model) for each in commands)
 
 
 def test_a_model_that_is_to_be_kept_itself_needs_no_request_for_it() -> None:

@@ -65,7 +65,7 @@ class Relocations:
     def may_go(self, relocation: Relocation, now_ms: int) -> bool:
         """Whether the worker may go before the other is there: nobody uses it, or its turn is over."""
         newcomer, worker = self._books.of_model[relocation.newcomer], self._fleet.get(relocation.worker_id)
-        return worker is not None and self._rooms.may_give_way(newcomer, worker, now_ms)
+        return worker is not None and self._may_go_first(newcomer, worker, now_ms)
 
     def _below_minimum(self, leavers: Sequence[WorkerId]) -> Iterator[Worker]:
         """Those without whom their models would have too few, if all the others went: the least useful of each."""
@@ -81,7 +81,13 @@ class Relocations:
         other = self._books.of_model[worker.model]
         if other.action is not None or other.breaker.holds(now_ms):
             return False
-        return not self.is_full(other) or self._rooms.may_give_way(newcomer, worker, now_ms)
+        return not self.is_full(other) or self._may_go_first(newcomer, worker, now_ms)
+
+    def _may_go_first(self, newcomer: Scaled, worker: Worker, now_ms: int) -> bool:
+        bounds = self._books.of_model[worker.model].bounds
+        if bounds is None or self._books.present(worker.model) > bounds.max_workers:
+            return False  # There would be as many as allowed without it: nothing may be started in its place.
+        return self._rooms.may_give_way(newcomer, worker, now_ms)
 
     def _fits_elsewhere(self, worker: Worker, newcomer: Scaled, sites: Sequence[HostCandidate]) -> bool:
         # What it needs on another host, and whether it can run there, is only known when its hosts are asked.
