@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,10 @@ from swarmesh.hosts.agent_file import AgentFile
 from swarmesh.hosts.process_identity import boot_id
 
 PROGRAM = (sys.executable, "-c", "import sys; from swarmesh.cli.main import main; sys.argv[0] = 'swarmesh'; main()")
-
+OF_THE_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""What says how wide and how colourful output is: of whoever runs the tests, and not of what they test."""
+TERMINAL_LINES = 24
+READ_BYTES = 65_536
 
 Sleeper = Callable[[], psutil.Process]
 
@@ -64,6 +69,9 @@ def shell_at(
 ) -> Iterator[Shell]:
     """A shell; with ``named`` the environment names the fake queen, else only the home does."""
     monkeypatch.setenv("SWARMESH_HOME", str(home))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in OF_THE_TERMINAL:
+        monkeypatch.delenv(name, raising=False)
     with running_queen() as queen:
         for name, value in {"SWARMESH_URL": queen.url, "SWARMESH_API_KEY": KEY}.items():
             if named:
@@ -71,6 +79,44 @@ def shell_at(
             else:
                 monkeypatch.delenv(name, raising=False)
         yield Shell(queen, home, capsys)
+
+
+class Terminal:
+    """A terminal for a command; made by `terminal`.
+
+    Attributes:
+        end: What the command writes to.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._ours, self.end = pty.openpty()
+        termios.tcsetwinsize(self.end, (TERMINAL_LINES, columns))
+
+    def shown(self) -> str:
+        """All that was written to it; to be asked once, when the command has ended."""
+        os.close(self.end)
+        self.end = -1
+        said = b""
+        # What was written last may come in a piece of its own. Linux calls the end of it an error.
+        with suppress(OSError):
+            while piece := os.read(self._ours, READ_BYTES):
+                said += piece
+        return said.decode()
+
+    def close(self) -> None:
+        os.close(self._ours)
+        if self.end >= 0:
+            os.close(self.end)
+
+
+@contextmanager
+def terminal(columns: int = 120) -> Iterator[Terminal]:
+    """A terminal that is so wide."""
+    made = Terminal(columns)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 @contextmanager

@@ -391,6 +391,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    allow_reuse_port = True  # A test may keep a port for her next life.
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left in the middle is part of the tests."""

@@ -239,11 +239,13 @@ class Machine:
                     found[_inner_pid(process.pid)] = " ".join(process.cmdline())
         return found
 
-    def signal(self, pid: int, number: signal.Signals) -> None:
-        """Send a signal to a process by the pid it has there, at once."""
+    def process(self, pid: int) -> psutil.Process:
+        """One of its processes, by the pid that it has there."""
         for process in psutil.Process(self.pid).children(recursive=True):
-            if _inner_pid(process.pid) == pid:
-                process.send_signal(number)
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if _inner_pid(process.pid) == pid:
+                    return process
+        raise MachineError(f"{self.name} has no process {pid}")
 
     def files(self) -> list[str]:
         """Everything in the login user's home there, by its path from the home on."""

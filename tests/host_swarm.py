@@ -32,14 +32,15 @@ class HostSwarm(Swarm):
 
     Args:
         identity: The private key that may log in there.
+        port: Where she listens, in each of her lives.
     """
 
-    def __init__(self, home: Path, identity: Path) -> None:
+    def __init__(self, home: Path, identity: Path, port: int) -> None:
         super().__init__(home)
         self.identity = identity
         self.env |= {name: value for name, value in os.environ.items() if name.upper().startswith(REGISTRY_SETTINGS)}
         self.env["XDG_CONFIG_HOME"] = os.environ.get("XDG_CONFIG_HOME", str(Path("~/.config").expanduser()))
-        self.port = _free_port()
+        self.port = port
 
     def argv(self, *arguments: str) -> list[str]:
         """Nothing of the login user's own ssh settings reaches the queen."""
@@ -137,10 +138,19 @@ class Trio:
 
 
 @contextmanager
+def kept_port() -> Iterator[int]:
+    """A port that nobody is given by chance while the block lasts; who is told of it can listen there."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield int(kept.getsockname()[1])
+
+
+@contextmanager
 def host_swarm(home: Path) -> Iterator[tuple[HostSwarm, Any]]:
     """A queen without hosts, and a bed to make some; nothing of either is left afterwards."""
-    with host_bed() as bed:
-        swarm = HostSwarm(home, bed.identity)
+    with host_bed() as bed, kept_port() as port:
+        swarm = HostSwarm(home, bed.identity, port)
         swarm.start()
         try:
             yield swarm, bed
@@ -187,8 +197,3 @@ def _added(swarm: HostSwarm, name: str, address: str, *options: str) -> float:
     started_s = time.monotonic()
     swarm.add(address, name, *options)
     return time.monotonic() - started_s
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ from swarmesh.hosts.ssh_target import SshTarget
 
 SSHD = Path("/usr/sbin/sshd")
 DIGEST = "0123456789abcdef"
+PORTS = range(20_000, 30_000)
 
 
 def missing() -> str:
@@ -159,6 +161,9 @@ def make_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that the kernel gives to whoever connects: it stays free while its sshd is down, or not yet up."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no port of {PORTS} is free")

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from swarm_rig import run_alone
 from swarmesh.models.demo import DEMO_GGUF
 
 ALARM_WITHIN_S = 0.5
-RECITALS_MAX = 3
+RECITALS_MAX = 10
 ENGINES_KILLED_MAX = 3
 """What else the machine does at a moment may make one alarm late."""
 RECITAL = {"modelcell": "demo", "prompt": "Recite the song of the hive.", "temperature": 0}
@@ -74,16 +73,30 @@ def test_with_a_single_rustbee_a_stream_waits_for_its_restarted_engine(fresh: An
     with fresh.http() as client:
         unbroken = client.post("/v1/chat/completions", json={**body, "stream": False}).json()
         engine_pid = fresh.rustbees()[0]["engine_pid"]
-        text = ""
-        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
-            for number, line in enumerate(answer.iter_lines()):
-                if line.startswith("data: {"):
-                    text += json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
-                if number == 20:
-                    os.kill(engine_pid, signal.SIGKILL)
-    assert line in {"", "data: [DONE]"}
-    assert text == unbroken["choices"][0]["message"]["content"]
-    assert fresh.rustbees()[0]["engine_pid"] != engine_pid
+        for _ in range(RECITALS_MAX):
+            text, killed = "", False
+            with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                for number, line in enumerate(answer.iter_lines()):
+                    if line.startswith("data: {"):
+                        text += json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+                    if number == 20 and stopped_at_work(fresh, engine_pid):
+                        os.kill(engine_pid, signal.SIGKILL)
+                        killed = True
+            assert line in {"", "data: [DONE]"}
+            assert text == unbroken["choices"][0]["message"]["content"]
+            if killed:
+                break
+    assert killed, "the recital was over before anybody could kill its engine"
+    fresh.until(lambda: fresh.rustbees()[0]["engine_pid"] not in {0, engine_pid}, what="it has another engine")
+
+
+def stopped_at_work(swarm: Any, engine_pid: int) -> bool:
+    """Stop the only rustbee's engine; let it go on, and say so, where its answer was over before that."""
+    os.kill(engine_pid, signal.SIGSTOP)
+    if swarm.rustbees()[0]["slots_busy"]:
+        return True
+    os.kill(engine_pid, signal.SIGCONT)
+    return False
 
 
 def test_a_client_that_leaves_frees_its_slot(fresh: Any) -> None:
@@ -94,12 +107,9 @@ def test_a_client_that_leaves_frees_its_slot(fresh: Any) -> None:
             with client.stream("POST", "/v1/chat/completions", json=body) as answer:
                 next(answer.iter_lines())
             fresh.until(lambda: fresh.rustbees()[0]["slots_busy"] == 0, what="the slot is free")
-        started = time.monotonic()
         short = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
         assert client.post("/v1/chat/completions", json=short).status_code == 200
-        # Were the engine still reciting, its only slot would not be free for this one.
-        assert time.monotonic() - started < 5
-        assert client.get("/v2/swarmesh/health").json()["streams"] == 0
+        fresh.until(lambda: client.get("/v2/swarmesh/health").json()["streams"] == 0, what="no stream is left")
 
 
 @pytest.mark.parametrize(
@@ -182,20 +192,19 @@ def test_an_unknown_key_in_the_settings(tmp_path: Path) -> None:
 
 def test_a_stopped_rustbee_ends_its_work_first(fresh: Any) -> None:
     fresh.run("spawn", "rustbee", "--type", "cpu", "--modelcell", "demo")
-    texts: list[str] = []
-
-    def recite() -> None:
-        texts.append(fresh.run("nectarflow", "submit", "--prompt", str(RECITAL["prompt"])).stdout)
-
-    for _ in range(RECITALS_MAX):
-        thread = threading.Thread(target=recite)
-        thread.start()
-        what = "the recital runs, or was over before anybody looked"
-        fresh.until(lambda: fresh.rustbees()[0]["slots_busy"] == 1 or len(texts) == 1, timeout_s=60, what=what)
-        if not texts:
-            break
-        texts.clear()
-    fresh.run("rustbees", "stop", fresh.rustbees()[0]["rustbee_id"])
-    thread.join(timeout=60)
-    assert len(texts[0]) > 1000
+    row = fresh.rustbees()[0]
+    with fresh.http() as client:
+        for _ in range(RECITALS_MAX):
+            job = client.post("/v2/swarmesh/nectarflow", json=RECITAL).json()["job_id"]
+            status = f"/v2/swarmesh/nectarflow/{job}"
+            fresh.until(lambda: client.get(status).json()["status"] != "queued", what="the recital has begun")  # noqa: B023 - called at once
+            if stopped := stopped_at_work(fresh, row["engine_pid"]):
+                break
+        assert stopped, "every recital was over before anybody could stop its rustbee"
+        client.delete(f"/v2/swarmesh/rustbees/{row['rustbee_id']}", params={"grace_s": 60}).raise_for_status()
+        assert [bee["status"] for bee in fresh.rustbees()] == ["draining"]
+        os.kill(row["engine_pid"], signal.SIGCONT)
+        fresh.until(lambda: client.get(status).json()["status"] == "done", timeout_s=60, what="it ends its work")
+        assert client.get(status).json()["attempts"] == 1
+        assert len(client.get(f"/v2/swarmesh/honeytokens/{job}").json()["text"]) > 1000
     fresh.until(lambda: not fresh.rustbees(), what="the rustbee is gone")

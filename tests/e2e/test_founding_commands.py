@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 from swarm_rig import SWARMESH, is_alive, run_alone
+
+SLOW_TOKENS = 250
+SLOW = f"tokens={SLOW_TOKENS},tokens_per_s=50"
 
 
 def test_the_six_commands(fresh: Any) -> None:
@@ -72,20 +76,22 @@ def test_honeytokens_outlive_the_queen(fresh: Any) -> None:
     assert fresh.run("honeytokens", "collect", "--job-id", job).stdout == text
 
 
-def test_submit_streams_token_by_token(pair: Any) -> None:
+def test_submit_streams_token_by_token(fresh: Any) -> None:
+    # Slow enough that its answer is under way for long after its first word has come.
+    fresh.run("spawn", "rustbee", "--type", "python", "--modelcell", "slow", "--class", f"fake:{SLOW}")
     process = subprocess.Popen(
-        [SWARMESH, "nectarflow", "submit", "--prompt", "Recite the song of the hive."],
-        env=pair.env, stdout=subprocess.PIPE, text=True, bufsize=1,
+        [SWARMESH, "nectarflow", "submit", "--modelcell", "slow", "--prompt", "Recite."],
+        env=fresh.env, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    first = process.stdout.readline()
+    first = os.read(process.stdout.fileno(), 1)
     still_running = process.poll() is None
     rest = process.stdout.read()
     process.stdout.close()
     assert process.wait(timeout=30) == 0
     assert first
     assert still_running
-    assert len(first + rest) > 1000
+    assert len((first + rest).split()) == SLOW_TOKENS
 
 
 def test_env_is_what_a_shell_takes(pair: Any) -> None:

@@ -31,7 +31,7 @@ def cramped(tmp_path: Path) -> Iterator[tuple[Swarm, Path]]:
 
 def test_a_full_disk_and_room_again(cramped: tuple[Swarm, Path]) -> None:
     swarm, filler = cramped
-    slow = "fake:tokens=100,tokens_per_s=100"
+    slow = "fake:tokens=200,tokens_per_s=100"
     swarm.run("spawn", "rustbee", "--type", "python", "--modelcell", "fake", "--class", slow, "--slots", "4")
     with swarm.http() as client:
         running = client.post(FLOW, json=TASK).json()["job_id"]
@@ -48,7 +48,7 @@ def test_a_full_disk_and_room_again(cramped: tuple[Swarm, Path]) -> None:
         swarm.until(lambda: status(client, again.json()["job_id"]) == "done", what="without a restart")
         text = tokens(client, running)
         swarm.run("down")
-        swarm.run("queennode", "start")
+        swarm.run("queennode", "start", "--port", "0")
     with swarm.http() as client:
         assert tokens(client, running) == text, "it was saved when there was room again"
         assert status(client, running) == "done"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -92,15 +91,16 @@ def test_a_cut_link_in_the_middle_of_the_recital(trio: Trio, chat: Chat) -> None
 def recital_cut(trio: Trio, chat: Chat, engines: dict[str, tuple[str, int]]) -> tuple[Sight, Silence | None]:
     """The song with a cut link in it; the engine stands still while that is done, for it is fast."""
     cut_s: list[float] = []
+    # Found beforehand: an engine that is looked for first is done with the song by then.
+    found = {name: trio.machines[host].process(pid) for name, (host, pid) in engines.items() if host in trio.machines}
 
     def pull(sight: Sight) -> None:
         if sight.count == RECITAL_CUT_AT:
-            host, engine_pid = engines[sight.rustbee_id]
-            machine = trio.machines[host]
-            machine.signal(engine_pid, signal.SIGSTOP)
-            machine.cut()
+            engine = found[sight.rustbee_id]
+            engine.suspend()
+            trio.machines[engines[sight.rustbee_id][0]].cut()
             cut_s.append(time.monotonic())
-            machine.signal(engine_pid, signal.SIGCONT)
+            engine.resume()
 
     sight = chat.ask(SONG, pull)
     return sight, sight.silence(cut_s[0])
@@ -143,10 +143,10 @@ def test_kill_9_of_the_queen(trio: Trio) -> None:
     took_s: list[float] = []
     while not took_s or (took_s[-1] > ADOPTED_S_MAX and len(took_s) < QUEENS_KILLED_MAX):
         trio.swarm.kill_queen()
-        started_s = time.monotonic()
         trio.swarm.start()
         trio.swarm.until(lambda: trio.swarm.engines() == before, timeout_s=30, what=f"adopted: {before}")
-        took_s.append(time.monotonic() - started_s)
+        with trio.swarm.http() as client:
+            took_s.append(client.get("/v2/swarmesh/health").json()["uptime_s"])
         print(f"{len(before)} rustbees on three hosts adopted {took_s[-1]:.1f} s after the start of the queen")
         assert len(trio.swarm.rustbees()) == len(before)
     assert min(took_s) <= ADOPTED_S_MAX

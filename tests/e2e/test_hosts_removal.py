@@ -12,6 +12,8 @@ pytestmark = pytest.mark.timeout(300)
 def left_by_swarmesh(trio: Trio, name: str) -> tuple[dict[int, str], list[str]]:
     """Processes and files there."""
     machine = trio.machines[name]
+    # What told that all is gone may itself need a moment to end.
+    trio.swarm.until(lambda: not machine.processes(), what=f"no process on {name}")
     return machine.processes(), [path for path in machine.files() if path.startswith(SWARMESH_DIR)]
 
 

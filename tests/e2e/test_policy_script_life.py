@@ -29,11 +29,15 @@ def test_the_life_of_a_script(served: Swarm, tmp_path: Path) -> None:
     assert served.run("policy", "check", str(file)).stdout == "night.star is right: it defines score\n"
     assert "would have been others" in served.run("policy", "test", str(file), "--replay").stdout
     assert served.run("policy", "activate", str(file)).stdout == "night.star decides now: score\n"
-    for _ in range(3):
+
+    def asked_thrice() -> Any:
         assert submit(served).stdout.startswith("Hello!")
-    view = served.json("policy", "script")
-    assert (view["state"], view["watched"], view["failed"]) == ("active", True, 0)
-    assert view["asked"] >= 3
+        return (view := served.json("policy", "script"))["asked"] >= 3 and view
+
+    # It is not asked while it is late, which it may be on a machine with much to do.
+    view = served.until(asked_thrice, timeout_s=60, what="three questions")
+    assert (view["state"], view["watched"]) == ("active", True)
+    assert all("gave no answer within" in error["message"] for error in view["errors"]), view["errors"]
 
     file.write_text(CLOSED)
     refused = served.until(lambda: (done := submit(served)).returncode and done, what="the save is taken up")
@@ -42,7 +46,7 @@ def test_the_life_of_a_script(served: Swarm, tmp_path: Path) -> None:
     file.write_text("def admit(task):\n    return nothing\n")
     served.until(lambda: served.json("policy", "script")["unsaved"], what="the bad save is noticed")
     assert "saved with a mistake, line 2, column 12" in served.run("policy", "script").stdout
-    assert submit(served).returncode == 1
+    served.until(lambda: submit(served).returncode == 1, what="the last good one decides")
 
     served.run("queennode", "stop")
     served.run("queennode", "start", "--port", "0")

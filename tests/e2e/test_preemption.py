@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-TOKENS, TOKENS_PER_S = 150, 100
+TOKENS, TOKENS_PER_S = 300, 100
+BEGUN_S = 0.5
 CHAT = "/v1/chat/completions"
 
 
@@ -18,7 +19,7 @@ def body(text: str, priority: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def one_slot(fresh: Any) -> Any:
-    """A swarm with a single slot; an answer of its engine takes one and a half seconds."""
+    """A swarm with a single slot; an answer of its engine takes three seconds."""
     fake = f"fake:tokens={TOKENS},tokens_per_s={TOKENS_PER_S}"
     fresh.run("spawn", "rustbee", "--type", "python", "--modelcell", "fake", "--class", fake, "--slots", "1")
     return fresh
@@ -50,10 +51,10 @@ def test_the_slot_of_a_batch_is_taken_and_given_back(one_slot: Any, surface: str
         attempts = 2
         running = threads.submit(batch)
         one_slot.until(lambda: busy(one_slot), what="the batch runs")
-        time.sleep(TOKENS / TOKENS_PER_S / 3)
+        time.sleep(BEGUN_S)  # So that there is something to go on from; less would do.
         with client.stream("POST", CHAT, json=body("a person", "high", stream=True, max_tokens=5)) as answer:
             next(line for line in answer.iter_lines() if line.startswith("data: "))
-            # Without taking the only slot it would have waited for the other two thirds of the batch's answer.
+            # Without taking the only slot it would have waited for the rest of the batch's answer.
             assert not running.done()
         assert running.result() == unbroken
 

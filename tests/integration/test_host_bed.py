@@ -252,7 +252,7 @@ def test_a_delay_is_no_bottleneck(proxy: FaultProxy) -> None:
         started_s = time.monotonic()
         sender.start()
         heard(connection, 1_000_000)
-        assert time.monotonic() - started_s < 2, "many pieces are on their way at a time"
+        assert time.monotonic() - started_s < 5, "many pieces are on their way at a time"
         sender.join()
 
 

@@ -22,7 +22,7 @@ TASK, WORKERS = samples(Hook.SCORE)[0].arguments
 ADMIT_AND_SLOW_SCORE = (
     "def admit(task):\n    return None\n\n"
     "def score(task, workers):\n"
-    "    sorted([each * 7919 % 100003 for each in range(10)] * 80000)\n"
+    "    sorted([each * 7919 % 100003 for each in range(10)] * 120000)\n"
     "    return [1 for _ in workers]\n"
 )
 
@@ -51,8 +51,10 @@ def test_a_late_failure_is_blamed_on_what_was_late() -> None:
         guard = Scripted(script)
         deadline_s = time.monotonic() + 60
         while not guard.is_off and time.monotonic() < deadline_s:
+            script._answer_s = 10.0
             for _ in range(2):  # As each nectarflow does, and each time it may be answered.
                 guard.admit(TASK)  # type: ignore[arg-type]
+            script._answer_s = 0.001  # Only this one is late, however slow the machine is.
             guard.score(TASK, list(WORKERS))  # type: ignore[arg-type]
             time.sleep(0.05)
         alarm = guard.take_alarm() or ""

@@ -32,6 +32,13 @@ LINUX = sys.platform == "linux"
 Open = Callable[..., SandboxedScript]
 
 
+@pytest.fixture(autouse=True)
+def _patient_with_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a process ended is known whenever the machine gets round to it; a queen would not wait for that so long."""
+    monkeypatch.setattr(policy_process, "_STATUS_WAIT_S", 10.0)
+    monkeypatch.setattr(policy_script, "_GONE_S_MAX", 10.0)
+
+
 @pytest.fixture
 def opened() -> Iterator[Open]:
     made: list[SandboxedScript] = []
@@ -84,13 +91,18 @@ ENDLESS = "    total = 0\n    for number in range(1000000000):\n        total +=
 
 def test_an_endless_loop_is_stopped_after_its_processor_time(opened: Open) -> None:
     script = opened(ENDLESS)
+    used_us = []
     for _ in range(3):
+        before_us = script.tally.cpu_us_sum
         assert why(script) == "x.star:3:5: took more than 5 ms of processor time"
+        used_us.append(script.tally.cpu_us_sum - before_us)
     assert script.tally.starts == 1
-    assert 5_000 <= script.tally.cpu_us_max < 50_000
+    # A machine that is lent out may charge a process for what others computed; hardly three times in a row.
+    assert 5_000 <= min(used_us) < 50_000
 
 
-SLOW = "    return sorted(range(1500000)) if task.priority == 'high' else [1, 2, 3]"
+SLOW = "    return sorted([each * 7919 % 100003 for each in range(10)] * 120000)"
+"""Many times what it may compute, so that the fastest machine is not through with it in that."""
 
 
 def test_an_answer_that_is_late_by_the_scripts_fault_is_its_failure_when_it_comes(opened: Open) -> None:
@@ -102,11 +114,13 @@ def test_an_answer_that_is_late_by_the_scripts_fault_is_its_failure_when_it_come
     assert raised.value.message in {
         "x.star:1: took more than 5 ms of processor time",
         "x.star: score gave no answer within 250 ms",
+        "x.star: score: computed for more than 1 s",
     }
     assert (script.tally.late, script.tally.failed) == (1, 1)
 
 
-def test_an_answer_that_is_late_by_the_machines_fault_is_not(opened: Open) -> None:
+def test_an_answer_that_is_late_by_the_machines_fault_is_not(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_script, "LATE_S_MAX", 60.0)  # It may be away for longer than the real limit by itself.
     script = opened("    return [1, 2, 3]", answer_s=ANSWER_S_MAX)
     os.kill(script.pid, signal.SIGSTOP)
     with pytest.raises(ScriptLateError, match="gave no answer within 25 ms"):
@@ -114,11 +128,9 @@ def test_an_answer_that_is_late_by_the_machines_fault_is_not(opened: Open) -> No
     with pytest.raises(ScriptAwayError, match="cannot be asked just now"):
         ask(script)
     os.kill(script.pid, signal.SIGCONT)
-    try:
-        assert until_it_answers(script) == [1, 2, 3]
-    except ScriptMistakeError:
-        assert script.tally.starts == 1, "the machine was away for 250 ms itself"
-    assert script.tally.late == 1
+    script._answer_s = 10.0  # What comes next is in time, whatever else the machine does.
+    assert until_it_answers(script) == [1, 2, 3]
+    assert (script.tally.late, script.tally.failed, script.tally.starts) == (1, 0, 1)
 
 
 def test_a_process_that_stands_still_is_replaced(opened: Open) -> None:
@@ -241,7 +253,8 @@ def test_a_process_that_ends_at_each_start_is_a_failure_each_time(
     assert messages == ["x.star: score: its process was ended by SIGKILL", again, again]
 
 
-def test_starts_are_not_hurried(opened: Open) -> None:
+def test_starts_are_not_hurried(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_script, "RESTART_S_MIN", 60.0)  # More than what follows takes anywhere.
     script = opened("    return [1, 2, 3]")
     os.kill(script.pid, signal.SIGKILL)
     why(script)

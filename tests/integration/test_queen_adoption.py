@@ -21,6 +21,11 @@ def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "PROBE_INTERVAL_S", 0.02)
 
 
+async def alarms_of(rig: Rig) -> list[dict[str, Any]]:
+    alarms: list[dict[str, Any]] = (await rig.json("GET", "/v2/swarmesh/alarms"))["alarms"]
+    return alarms
+
+
 def status(rig: Rig) -> list[str]:
     return [worker.status.value for worker in rig.swarm.fleet]
 
@@ -84,7 +89,7 @@ async def test_it_dies_and_comes_back_by_itself(rig: Rig, new_worker: NewWorker,
     await until(lambda: status(rig) == ["healthy"])
     assert (await rig.rustbee(worker_id))["error"] is None
     assert (await rig.ask("POST", CHAT, chat())).status == 200
-    alarms = (await rig.json("GET", "/v2/swarmesh/alarms"))["alarms"]
+    alarms = await until(lambda: alarms_of(rig), "they are on disk a moment after they were raised")
     assert [alarm["code"] for alarm in alarms] == ["server_unreachable"], "one death, one alarm"
 
 

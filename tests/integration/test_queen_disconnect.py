@@ -19,8 +19,10 @@ async def test_while_streaming(rig: Rig, new_worker: NewWorker, until: Until, ho
     worker = await new_worker()
     worker.behaviour = holds
     await rig.adopt(worker, slots=1)
-    client, waiting = await rig.start_chat(stream=True), await rig.start_chat(user="next")
+    client = await rig.start_chat(stream=True)
     call = await worker.call()
+    waiting = await rig.start_chat(user="next")
+    await until(lambda: len(rig.swarm.dispatcher.queue) == 1)
     call.tokens("one")
     await client.read_head()
     assert await client.read_chunk() == delta("one")
@@ -47,8 +49,9 @@ async def test_while_queued(rig: Rig, new_worker: NewWorker, until: Until) -> No
     worker = await new_worker()
     worker.behaviour = holds
     await rig.adopt(worker, slots=1)
-    first, leaver = await rig.start_chat(user="first"), await rig.start_chat(user="leaver")
+    first = await rig.start_chat(user="first")
     call = await worker.call()
+    leaver = await rig.start_chat(user="leaver")
     await until(lambda: len(rig.swarm.dispatcher.queue) == 1)
     leaver.abort()
     await until(lambda: not len(rig.swarm.dispatcher.queue))

@@ -67,8 +67,7 @@ async def test_slots_bound_what_a_worker_gets(rig: Rig, new_worker: NewWorker, u
     worker.behaviour = holds
     worker_id = await rig.adopt(worker, slots=2)
     clients = [await rig.start_chat() for _ in range(3)]
-    await until(lambda: len(rig.swarm.dispatcher.queue) == 1)
-    assert len(worker.calls) == 2
+    await until(lambda: (len(rig.swarm.dispatcher.queue), len(worker.calls)) == (1, 2))
     shown = await rig.rustbee(worker_id)
     assert (shown["slots"], shown["slots_busy"], shown["load"]) == (2, 2, 1.0)
     for number in range(3):
@@ -169,7 +168,9 @@ async def test_more_streams_than_there_may_be(tmp_path: Path, new_worker: NewWor
         worker = await new_worker()
         worker.behaviour = holds
         await rig.adopt(worker, slots=1)
-        clients = [await rig.start_chat() for _ in range(2)]
+        clients = [await rig.start_chat()]
+        await worker.call()
+        clients.append(await rig.start_chat())
         await until(lambda: rig.relayed == 2)
         refused = await rig.ask("POST", CHAT, chat())
         assert (refused.status, refused.error["code"]) == (503, "too_many_streams")

@@ -48,6 +48,12 @@ def texts(events: list[SseEvent]) -> dict[int, str]:
     return found
 
 
+async def in_order(worker: ScriptedWorker, count: int) -> list[Call]:
+    """So many choices as they were asked for, on connections of their own; their request named a seed."""
+    calls = [await worker.call(number) for number in range(count)]
+    return sorted(calls, key=lambda call: int(call.body["seed"]))
+
+
 async def events_of(connection: RawConnection) -> list[SseEvent]:
     await connection.read_head()
     return [event async for event in connection.events()]
@@ -84,8 +90,8 @@ async def test_choices_come_as_they_are_made(rig: Rig, new_worker: NewWorker, un
     worker = await new_worker()
     worker.behaviour = holds
     worker_id = await rig.adopt(worker)
-    client = await rig.start_chat(stream=True, n=2)
-    first, second = await worker.call(0), await worker.call(1)
+    client = await rig.start_chat(stream=True, n=2, seed=1)
+    first, second = await in_order(worker, 2)
     assert first.body["seed"] != second.body["seed"]
     says(second, "b1", ends=False)
     head = await client.read_head()
@@ -106,8 +112,8 @@ async def test_whole_answers_become_one(rig: Rig, new_worker: NewWorker) -> None
     worker = await new_worker()
     worker.behaviour = holds
     await rig.adopt(worker)
-    asked = asyncio.ensure_future(rig.ask("POST", CHAT, chat(n=2, priority="high")))
-    first, second = await worker.call(0), await worker.call(1)
+    asked = asyncio.ensure_future(rig.ask("POST", CHAT, chat(n=2, priority="high", seed=1)))
+    first, second = await in_order(worker, 2)
     second.json(200, completion("two"))
     first.json(200, completion("one"))
     answer = await asked

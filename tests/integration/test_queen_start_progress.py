@@ -17,7 +17,7 @@ from scripted_worker import Call, ScriptedAgent, chat_chunk, completion, end_mar
 from swarmesh.core.ids import HostName, ModelName
 from swarmesh.core.scale_view import ActionView, ScaleKind
 from swarmesh.models.catalog import Catalog
-from swarmesh.queen import vigil
+from swarmesh.queen import control_links, flow_run, relayed_answer, vigil
 from swarmesh.wire.sse import SseEvent, SseReader
 
 NewAgent = Callable[[str], Awaitable[ScriptedAgent]]
@@ -45,8 +45,10 @@ class Start:
 
 @pytest.fixture
 async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
-    """A queen whose clock for watched streams runs fast."""
+    """A queen whose clock for watched streams runs fast, and to whom nobody is silent for too long by it."""
     monkeypatch.setattr(vigil, "TICK_S", 0.01)
+    for watching in (control_links, flow_run, relayed_answer):
+        monkeypatch.setattr(watching, "SILENT_TICKS_MAX", 6_000)
     async with running_queen(tmp_path / "home") as running:
         yield running
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +12,14 @@ import psutil
 import pytest
 
 from queen_rig import CHAT, FLOW, RUSTBEES, Rig, chat, running_queen
+from raw_client import Answer
 from scripted_worker import ScriptedWorker
 from swarmesh.core import breaker, scale_book, scale_rule
+from swarmesh.hosts.host import HostFacts
 from swarmesh.models.catalog import Catalog
-from swarmesh.queen import process
+from swarmesh.queen import process, swarmscale
+from swarmesh.queen.hosts import Hosts
+from swarmesh.queen.surveys import SURVEYS_MAX
 
 SCALE = "/v2/swarmesh/swarmscale"
 EXPLAIN = "/v2/swarmesh/explain"
@@ -123,8 +128,9 @@ async def test_it_goes_when_nobody_asks(home: Path, until: Until, monkeypatch: p
         assert has_ended(engine), "its memory is free before it is given away"
         await until(lambda: has_ended(agent), what="its agent has ended as well")
         assert (await rig.ask("POST", CHAT, chat())).status == 200, "and comes back"
-        history = (await rig.json("GET", f"{EXPLAIN}/scale/fake"))["history"]
-        assert [each["rule"] for each in history][:2] == ["first_request", "idle"]
+        *_, back, went = (await rig.json("GET", f"{EXPLAIN}/scale/fake"))["history"]
+        # Newest first: where this took long, it has gone for want of requests once more since.
+        assert (went["rule"], back["rule"]) == ("idle", "first_request")
 
 
 def has_ended(process: psutil.Process) -> bool:
@@ -160,7 +166,7 @@ async def test_what_cannot_start_is_given_up_and_said(home: Path, until: Until) 
         view = await rig.json("GET", f"{SCALE}/{BROKEN}")
         assert view["breaker_s"] > 0
         assert "no_such_module" in view["breaker_reason"]
-        assert workers(rig) == []
+        await until(lambda: workers(rig) == [], "the last one that failed has ended as well")
 
         async def is_told() -> bool:
             alarms = (await rig.json("GET", "/v2/swarmesh/alarms"))["alarms"]
@@ -228,6 +234,54 @@ async def test_where_one_would_go_is_asked_without_starting_any(home: Path, unti
         assert workers(rig) == []
         document = await rig.json("GET", "/openapi.json")
         assert "/v2/swarmesh/swarmscale/{modelcell}" in document["paths"]
+
+
+async def test_who_asks_at_once_where_one_would_go_shares_one_survey(
+    home: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every key may ask, and each survey asks all hosts."""
+    models = [f"other-{number}" for number in range(SURVEYS_MAX)]
+    for name in models:
+        Catalog(home).add_python_class(name, "no_such_module:Class", added_at=0.0)
+    probes, go, probe = [], asyncio.Event(), Hosts.probe
+
+    async def slow_probe(hosts: Hosts, name: str) -> HostFacts:
+        probes.append(name)
+        await go.wait()
+        return await probe(hosts, name)
+
+    async with queen_at(home, until) as rig:
+        key = (await rig.json("POST", "/v2/swarmesh/keys", {"name": "ada"}))["key"]
+        auth = {"authorization": f"Bearer {key}"}
+
+        async def placed(model: str) -> Answer:
+            return await rig.ask("GET", f"{EXPLAIN}/placement/{model}", headers=auth)
+
+        monkeypatch.setattr(Hosts, "probe", slow_probe)
+        asking = [asyncio.create_task(placed(models[0])) for _ in range(10)]
+        asking += [asyncio.create_task(placed(model)) for model in models[1:]]
+        await until(lambda: len(probes) == len(models), what="all are under way")
+        refused = await placed(BROKEN)
+        assert (refused.status, refused.error["code"]) == (503, "too_many_surveys")
+        assert int(refused.headers["retry-after"]) > 0
+        go.set()
+        answers = await asyncio.gather(*asking)
+        assert len(probes) == len(models), "the ten shared one"
+        assert {answer.status for answer in answers} == {200}
+        assert len({answer.body for answer in answers[:10]}) == 1
+        assert (await placed(BROKEN)).json()["choice"] == "localhost"
+
+
+async def test_hosts_that_take_too_long_are_said_to(home: Path, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_hosts: Hosts, _name: str) -> HostFacts:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with queen_at(home, until) as rig:
+        monkeypatch.setattr(Hosts, "probe", hang)
+        monkeypatch.setattr(swarmscale, "SURVEY_LIMIT_S", 0.01)
+        told = await rig.json("GET", f"{EXPLAIN}/placement/{BROKEN}")
+        assert [site["veto"] for site in told["hosts"]] == ["the hosts could not be asked within 0.01 s"]
 
 
 async def test_a_name_with_a_slash_is_one_name(home: Path, until: Until) -> None:

@@ -142,7 +142,7 @@ async def test_an_agent_is_spawned_finds_the_queen_and_outlives_every_session(
         assert not waiting.done()
         assert "registered" not in await client.call("tail", {"worker_id": "rustbee-1", "lines_max": 5}, str)
         await client.call("stop", {"worker_id": "rustbee-1", "grace_s": 10.0}, object)
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 15)
         assert await client.call("workers", {}, list[AgentFile]) == []
         await client.call("wait_exit", {"worker_id": "rustbee-never-was"}, object)
         await successor.stop()
@@ -224,16 +224,18 @@ async def test_a_signal_ends_it_neatly(user_home: Path, home: Home, signum: sign
 
 async def test_a_session_that_hears_nothing_ends_and_one_that_hears_pings_does_not(user_home: Path, home: Home) -> None:
     loop = asyncio.get_running_loop()
-    remote = await connect(user_home, opening(), limits=FAST)
+    remote = await connect(user_home, opening(), limits="3.0")
+    began_s, number = loop.time(), 0
     await hello_of(remote)
-    for number in range(1, 13):
-        await asyncio.sleep(0.15)
+    while loop.time() - began_s < 3.5:
+        number += 1
+        spoken_at_s = loop.time()
         await remote.send(call(number, "linked" if number == 1 else "ping"))
         assert (await remote.read(Reply)).id == number
-    quiet_since_s = loop.time()
+        await asyncio.sleep(0.1)
     assert home.queen_file.exists()
     assert await remote.bytes(1) == b""
-    assert 1.2 < loop.time() - quiet_since_s < 10
+    assert loop.time() - spoken_at_s > 2.9
     assert not home.queen_file.exists()
     assert await remote.close() == 0
 

@@ -72,7 +72,7 @@ async def test_leaving_frees_the_engines_slot(bee: Bee) -> None:
             events = bee.events("POST", target, body)
             await anext(events)
             await events.aclose()  # type: ignore[attr-defined]  # An async generator, to its caller an iterator.
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(15):
             while await busy(bee):
                 continue
     async with asyncio.timeout(10):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -146,9 +147,9 @@ def test_an_engine_that_is_killed_while_it_is_paused(shell: Shell, bee: Bee) -> 
         assert b"paused the engine" in command.stderr.readline()
         wait_stopped(bee.engine)
         bee.engine.kill()
-        out, _ = command.communicate(timeout=20)
+        out, _ = command.communicate(timeout=40)
     assert command.returncode == 0
-    assert b'"ended_after_s":0' in out
+    assert 0 <= json.loads(out)["ended_after_s"] < 60
 
 
 def wait_stopped(process: psutil.Process) -> None:

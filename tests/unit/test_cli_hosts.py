@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_shell import Shell, shell_at
+from cli_shell import Shell, shell_at, terminal
 from fake_queen import error, failed, finished, host, rustbee, step
 
 HOSTS = "/v2/swarmesh/hosts"
@@ -122,14 +120,10 @@ def test_steps_move_on_a_terminal(shell: Shell) -> None:
     sending = step("wheels", "sending wheels", state="running", done_bytes=3 * 1048576, total_bytes=4 * 1048576)
     done = step("wheels", "wheels are \x1b[31mthere")
     shell.queen.answers["POST", HOSTS] = [sending, done, finished(host("mac"))]
-    ours, theirs = pty.openpty()
-    try:
-        with shell.start("hosts", "add", "mac", stderr=theirs) as process:
-            out, _ = process.communicate(timeout=30)
-        shown = os.read(ours, 65536).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with terminal() as seen:
+        with shell.start("hosts", "add", "mac", stderr=seen.end) as process:
+            out, _ = process.communicate(timeout=60)
+        shown = seen.shown()
     assert (process.returncode, out) == (0, b"mac is connected: 8 cores, 16,384 MiB, Apple M4\n")
     assert "sending wheels [###############.....] 75%, 3.0 MiB of 4.0 MiB" in shown
     assert "  wheels are [31mthere" in shown, "what a host says commands no terminal"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import pty
-import termios
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cli_shell import Shell, shell_at
+from cli_shell import Shell, shell_at, terminal
 from fake_queen import copied, error, failed, finished, rustbee, step
 from swarmesh.cli import waiting
 
@@ -152,28 +149,20 @@ def test_a_copy_that_stands_still_is_not(shell: Shell, monkeypatch: pytest.Monke
 def test_a_copy_is_shown_on_a_terminal(shell: Shell) -> None:
     shell.queen.loading = 4
     shell.queen.progress = [copying(2 * 1048576)] * 3
-    ours, theirs = pty.openpty()
-    try:
-        with shell.start("spawn", "rustbee", "--modelcell", "demo", "--json", stderr=theirs) as process:
-            process.communicate(timeout=30)
-        shown = os.read(ours, 65536).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with terminal() as seen:
+        with shell.start("spawn", "rustbee", "--modelcell", "demo", "--json", stderr=seen.end) as process:
+            process.communicate(timeout=60)
+        shown = seen.shown()
     assert process.returncode == 0
     assert "copying demo to mac [#####...............] 25%, 2.0 MiB of 8.0 MiB" in shown
 
 
 def test_loading_is_shown_on_a_terminal(shell: Shell) -> None:
     shell.queen.loading = 4
-    ours, theirs = pty.openpty()
-    try:
-        with shell.start("spawn", "rustbee", "--modelcell", "demo", "--json", stderr=theirs) as process:
-            out, _ = process.communicate(timeout=30)
-        shown = os.read(ours, 65536).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with terminal() as seen:
+        with shell.start("spawn", "rustbee", "--modelcell", "demo", "--json", stderr=seen.end) as process:
+            out, _ = process.communicate(timeout=60)
+        shown = seen.shown()
     assert process.returncode == 0
     assert b'"status":"healthy"' in out
     assert "loading demo: 0 of 1 rustbee healthy" in shown
@@ -210,15 +199,10 @@ def test_list_shows_how_far_a_copy_is(shell: Shell) -> None:
 @pytest.mark.parametrize(("width", "coloured"), [(80, True), (40, False)])
 def test_list_on_a_terminal(shell: Shell, width: int, coloured: bool) -> None:  # noqa: FBT001 - pytest's parameter
     shell.queen.rustbees = {"rustbee-1": rustbee("rustbee-1", modelcell="[red]odd")}
-    ours, theirs = pty.openpty()
-    try:
-        termios.tcsetwinsize(theirs, (24, width))
-        with shell.start("rustbees", "list", stdout=theirs) as process:
-            process.wait(30)
-        shown = os.read(ours, 65536).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with terminal(width) as seen:
+        with shell.start("rustbees", "list", stdout=seen.end) as process:
+            process.wait(60)
+        shown = seen.shown()
     assert ("\x1b[" in shown) is coloured
     assert "[red]odd" in shown
     assert "1m05s" in shown

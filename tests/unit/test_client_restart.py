@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -31,6 +32,9 @@ class Life:
         self.after: FakeQueen | None = None
         self.waits_s: list[float] = []
         self.same_port = False
+        kept = stack.enter_context(socket.socket())  # So that nobody else takes her port between her lives.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(("127.0.0.1", int(self.before.url.rpartition(":")[2])))
         self._stack = stack
         self._absent = absent
         stack.callback(self.first.close)

@@ -343,10 +343,11 @@ def test_the_twins_have_the_same_methods_with_the_same_parameters() -> None:
 
 
 @pytest.fixture
-def unused_port() -> int:
+def unused_port() -> Iterator[int]:
+    """Nobody listens there, and nobody can meanwhile."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
+        yield bound.getsockname()[1]
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,8 @@ from swarmesh.hosts import nvml
 from swarmesh.hosts.gpus import find_gpus
 from swarmesh.hosts.host import GpuFacts
 from swarmesh.wire.spec import Backend
+
+Until = Callable[..., Awaitable[Any]]
 
 NAME = "NVIDIA Stand-in"
 
@@ -89,7 +93,9 @@ async def test_looks_are_taken_beside_the_loop(monkeypatch: pytest.MonkeyPatch) 
     assert [gpu.total_mib for gpu in await nvml.find_nvidia_gpus()] == [24_000]
 
 
-async def test_a_driver_that_hangs_is_given_up_and_gathers_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_driver_that_hangs_is_given_up_and_gathers_no_threads(
+    monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
     driver = PynvmlStandIn(Gpu(24_000, 23_000)).install(monkeypatch)
     released = threading.Event()
     looking: list[threading.Thread] = []
@@ -101,13 +107,17 @@ async def test_a_driver_that_hangs_is_given_up_and_gathers_no_threads(monkeypatc
 
     monkeypatch.setattr(driver, "nvmlInit", hang)
     monkeypatch.setattr(nvml, "LOOK_TIMEOUT_S", 0.01)
-    for _ in range(nvml.LOOKS_MAX + 3):
-        assert await nvml.find_nvidia_gpus() == []
-    assert len(looking) == nvml.LOOKS_MAX
-    assert all(thread.daemon for thread in looking)
-    released.set()
-    for thread in looking:
+    try:
+        for _ in range(nvml.LOOKS_MAX + 3):
+            assert await nvml.find_nvidia_gpus() == []
+        # A look is given up in time also where its thread has not had its turn yet.
+        await until(lambda: len(looking) >= nvml.LOOKS_MAX, "every look has begun")
+        assert all(thread.daemon for thread in looking)
+    finally:
+        released.set()
+    for thread in [thread for thread in threading.enumerate() if thread.name == "nvml"]:
         thread.join()
+    assert len(looking) == nvml.LOOKS_MAX
     monkeypatch.undo()
     PynvmlStandIn(Gpu(24_000, 23_000)).install(monkeypatch)
     assert len(await nvml.find_nvidia_gpus()) == 1

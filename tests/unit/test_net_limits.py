@@ -15,7 +15,8 @@ from swarmesh.net.server import HttpServer, Limits
 
 Until = Callable[..., Awaitable[Any]]
 
-SMALL = Limits(head_bytes_max=400, body_bytes_max=1000, receive_timeout_s=0.05)
+SMALL = Limits(head_bytes_max=400, body_bytes_max=1000)
+HURRIED = Limits(receive_timeout_s=0.05)
 CHUNKED_HEAD = b"POST /c HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -144,7 +145,7 @@ async def test_chunk_extensions_have_a_limit(until: Until) -> None:
 )
 @pytest.mark.parametrize("before", [b"", request_bytes("GET", "/before")], ids=["alone", "pipelined"])
 async def test_a_request_that_takes_too_long_is_refused(begin: bytes, before: bytes, fast_sweep: None) -> None:
-    async with talking() as talk:
+    async with talking(HURRIED) as talk:
         talk.client.send(before + begin)
         if before:
             assert (await talk.client.read_answer()).status == 200

@@ -272,6 +272,8 @@ async def test_a_unix_socket_serves_as_well(tmp_path_factory: pytest.TempPathFac
 
 async def test_an_unused_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "SWEEP_INTERVAL_S", 0.01)
-    async with serving(Limits(idle_timeout_s=0.02)) as served:
+    async with serving(Limits(idle_timeout_s=60)) as served:
         assert (await served.client.ask("GET", "/")).status == 200
+        (connection,) = served.server.connections
+        connection._since_s -= 61  # As if so many seconds had passed since.
         assert await served.client.read_to_end() == b""

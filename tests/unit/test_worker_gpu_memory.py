@@ -20,6 +20,7 @@ from swarmesh.worker.meter import Meter
 from swarmesh.worker.supervisor import Supervisor
 
 RESIDENT_MIB = 7
+WAIT_S = 30
 
 
 class Engine(ScriptedEngine):
@@ -59,7 +60,7 @@ class Scene:
         raise AssertionError((code, message, returning))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while not condition():
                 self.happened.clear()
                 await self.happened.wait()
@@ -109,7 +110,7 @@ async def test_what_the_driver_does_not_tell_is_not_asked_for_ever(
 ) -> None:
     PynvmlStandIn(Gpu(24_000, 20_000, computing={1: 3_500})).install(monkeypatch)  # Numbers from outside a container.
     memory = GpuMemory()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         await memory.follow(os.getpid())
     assert (memory.mib, scene.looks) == (None, FRUITLESS_LOOKS_MAX)
 

@@ -20,13 +20,13 @@ from swarmesh.engines.engine_exit import EndCode
 from swarmesh.engines.errors import EngineDiedError
 from swarmesh.hosts.process_identity import ProcessIdentity
 from swarmesh.net.address import Address
-from swarmesh.net.client import HttpClient, Response, UpstreamError
+from swarmesh.net.client import BUFFERED_BYTES_MAX, HttpClient, Response, UpstreamError
 from swarmesh.net.server import HttpServer
 from swarmesh.wire.flow import Usage
 from swarmesh.wire.resume import Resume
 from swarmesh.wire.sse import PING, SseEvent, SseReader
 from swarmesh.wire.waggle import Registration, Waggle
-from swarmesh.worker import pinged_stream, routes, watch
+from swarmesh.worker import pinged_stream, routes, supervisor, watch
 from swarmesh.worker.meter import Meter
 from swarmesh.worker.routes import Routes
 from swarmesh.worker.self_report import SelfReport
@@ -211,7 +211,8 @@ async def test_an_engine_that_dies_never_looks_like_a_whole_answer(desk: Desk) -
     assert desk.meter.quality(now_s()) == pytest.approx(0.5, abs=0.01)
 
 
-async def test_a_task_whose_engine_crashed_says_so(desk: Desk) -> None:
+async def test_a_task_whose_engine_crashed_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "END_WAIT_S", 30.0)  # However late this process has its turn.
     desk.give(Token("a"))
     async with desk.task() as response:
         desk.engine.die("killed by signal 6", EndCode.CRASHED)
@@ -429,13 +430,15 @@ async def test_a_slow_reader_holds_the_engine_back_and_loses_nothing(desk: Desk)
         for _ in range(200):
             desk.give(Token(piece))
         desk.give(DONE, None)
-        # Nothing is read here, so buffers fill and the engine's events stay in the queue.
-        async with asyncio.timeout(5):
-            size = -1
-            while size != (size := desk.engine.events.qsize()):
-                for _ in range(200):
-                    await asyncio.sleep(0)
-        assert size > 50
+        (execution,) = desk.routes._executions.values()
+
+        def at_rest() -> bool:
+            """Nothing is read here, so buffers fill and the engine's events stay in the queue."""
+            full = response._buffered_bytes > BUFFERED_BYTES_MAX
+            return full and all(listener.paused for listener in execution._listeners)
+
+        await desk.until(at_rest, "all buffers are full")
+        assert desk.engine.events.qsize() > 50
         events = await read(response)
     assert len(events) == 201
     assert events[-1].name == "done"

@@ -17,6 +17,7 @@ from swarmesh.worker.supervisor import RestartPolicy, Supervisor
 from swarmesh.worker.watchdog import WatchdogPolicy
 
 FOREVER_S = 10_000.0
+WAIT_S = 30
 ASLEEP = WatchdogPolicy(look_interval_s=FOREVER_S, ask_interval_s=FOREVER_S)
 
 
@@ -43,7 +44,7 @@ class Script:
         self.changed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -88,7 +89,7 @@ async def test_the_fourth_death_within_the_window_is_the_last() -> None:
     task = asyncio.create_task(script.supervisor.run())
     for life in range(1, 5):
         (await script.serving(life)).die(f"death {life}")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         await task
     assert [returning for _, _, returning in script.told] == [True, True, True, False]
     assert script.supervisor.serving is None
@@ -147,7 +148,8 @@ async def test_a_stuck_engine_is_killed_and_replaced() -> None:
 
 
 @pytest.mark.parametrize("code", list(EndCode))
-async def test_a_stream_that_broke_learns_how_its_engine_ended(code: EndCode) -> None:
+async def test_a_stream_that_broke_learns_how_its_engine_ended(code: EndCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "END_WAIT_S", 30.0)  # However late this process has its turn.
     watchdog = WatchdogPolicy(look_interval_s=0.0, ask_interval_s=FOREVER_S) if code is EndCode.STUCK else ASLEEP
     script = Script(watchdog=watchdog)
     task = asyncio.create_task(script.supervisor.run())

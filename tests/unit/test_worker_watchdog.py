@@ -14,6 +14,7 @@ from swarmesh.worker.meter import Meter
 from swarmesh.worker.watchdog import Watchdog, WatchdogPolicy
 
 FOREVER_S = 10_000.0
+WAIT_S = 30
 QUICK = WatchdogPolicy(look_interval_s=0.0, canary_timeout_s=0.0, ask_interval_s=FOREVER_S)
 Turn = Callable[[], Awaitable[None]]
 
@@ -48,7 +49,7 @@ async def looks(watched: Watched, count: int, turn: Turn) -> None:
 
 
 async def word(task: asyncio.Task[str]) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         return await task
 
 

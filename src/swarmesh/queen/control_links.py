@@ -124,11 +124,13 @@ class ControlLink:
             self._again(f"it answered {head.status}")
             return
         self._quiet_ticks = 0
-        if self.silent and data:
+        is_back = self.silent and bool(data)
+        if is_back:
             self.silent = False
             self._driver.post(WorkerHeard(self._worker_id))
-            if (link := self._driver.links.get(self._worker_id)) is not None:
-                link.end_abandoned()
+        # Also after a break too short for silence: what it was to be told meanwhile has not arrived.
+        if (is_back or head is not None) and (link := self._driver.links.get(self._worker_id)) is not None:
+            link.end_abandoned()
         if ended:
             self._again("it hung up")
 
