@@ -288,3 +288,27 @@ def test_a_scale_is_explained(shell: Shell) -> None:
     rows = [line.split() for line in shell.run("explain", "scale", "demo").out.splitlines()]
     assert ["bounds", "not", "scaled", "by", "itself"] in rows
     assert not [row for row in rows if row[:1] == ["idle"]], "nobody counts it there"
+
+
+@pytest.mark.parametrize("what", ["task", "refusal", "placement", "scale"])
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_name_that_is_empty_is_not_asked_for(shell: Shell, what: str, name: str) -> None:
+    result = shell.run("explain", what, name)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: the name is empty\n  next: ")
+    assert shell.queen.seen == []
+
+
+@pytest.mark.parametrize(("name", "path"), [("a/b", "a%2Fb"), ("x\ny", "x%0Ay"), ("..", "%2E%2E"), ("a\udcff", "a%3F")])
+@pytest.mark.parametrize("what", ["task", "refusal", "placement", "scale"])
+def test_an_odd_name_is_one_step_of_the_path(shell: Shell, what: str, name: str, path: str) -> None:
+    assert shell.run("explain", what, name).code == 1
+    assert shell.queen.seen[-1].path == f"/v2/swarmesh/explain/{what}/{path}"
+
+
+def test_scores_are_shown_as_the_sentences_say_them(shell: Shell) -> None:
+    candidates = [{"rustbee_id": "rustbee-2", "score": 24_350.0, "parts": {"speed": 1_020.0, "cached_tokens": 123_456}}]
+    told = explained(attempt(1, "rustbee-1", "ended", candidates=candidates))
+    shell.queen.answers["GET", f"{TASK}/flow-1"] = (200, told)
+    rows = [line.split() for line in shell.run("explain", "task", "flow-1").out.splitlines()]
+    assert ["rustbee-2", "24350", "1020", "123456"] in rows

@@ -228,3 +228,16 @@ def test_ctrl_c_while_modules_are_loaded_is_exit_130(monkeypatch: pytest.MonkeyP
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 130
+
+
+def test_what_the_parser_refuses_is_the_users_mistake(shell: Shell) -> None:
+    for command in (["explain", "task"], ["explain", "nothing", "x"], ["swarmscale", "set", "demo", "--max", "x"]):
+        result = shell.run(*command, "--json")
+        said = json.loads(result.err)["error"]
+        assert (result.code, said["code"], said["type"]) == (2, "usage_error", "invalid_request_error")
+
+
+def test_no_error_of_the_queen_commands_the_terminal(shell: Shell) -> None:
+    said = error("not_found", "no \x1b[31mtask", "ask \x9bagain")
+    shell.queen.answers["GET", "/v2/swarmesh/nectarflow/job-1"] = (404, said)
+    assert shell.run("nectarflow", "show", "job-1").err == "error: no [31mtask\n  next: ask again\n"

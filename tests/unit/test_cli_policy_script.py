@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -260,3 +261,15 @@ def test_the_list_of_policies_names_the_script(shell: Shell) -> None:
     assert shell.run("policy", "list").out.endswith("good.star is off: score: no\n")
     shell.queen.answers["GET", SCRIPT] = (403, error("forbidden", "this key may not do that"))
     assert "good.star" not in shell.run("policy", "list").out
+
+
+def test_a_file_that_is_gone_is_told(shell: Shell) -> None:
+    shell.queen.answers["GET", SCRIPT] = (200, view(path="/x/good.star", watched=True, gone=True))
+    out = shell.run("policy", "script").out
+    assert "file       /x/good.star (gone: the text taken up last goes on, until another is saved there)\n" in out
+    assert "watched" not in out
+
+
+def test_a_file_that_cannot_be_read_is_the_users_mistake(shell: Shell, tmp_path: Path) -> None:
+    said = json.loads(shell.run("policy", "check", str(tmp_path / "none.star"), "--json").err)["error"]
+    assert (said["code"], said["type"]) == ("bad_config", "invalid_request_error")

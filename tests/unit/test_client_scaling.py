@@ -10,6 +10,7 @@ import pytest
 
 from fake_queen import KEY, running_queen
 from swarmesh.client import AsyncSwarmesh, Swarmesh
+from swarmesh.core.errors import InvalidValueError
 
 PATH = "/v2/swarmesh/swarmscale"
 STATUS = {"paused": True, "all": None, "modelcells": []}
@@ -54,3 +55,25 @@ def test_what_is_asked(ask: Ask, call: tuple[str, Any, Any], method: str, path: 
         assert seen.body == said
     elif body is not None:
         assert seen.body == {"modelcell": body}
+
+
+@pytest.mark.parametrize("ask", [blocking, asynchronous])
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("swarmscale_of", "modelcell"),
+        ("explain_scale", "modelcell"),
+        ("explain_placement", "modelcell"),
+        ("explain_task", "task_id"),
+        ("explain_refusal", "task_id"),
+        ("show", "job_id"),
+        ("rustbee", "rustbee_id"),
+        ("host", "name"),
+    ],
+)
+def test_an_empty_name_is_refused_before_anybody_is_asked(ask: Ask, name: str, field: str) -> None:
+    with running_queen() as queen:
+        with pytest.raises(InvalidValueError, match=f"^{field} is empty$") as raised:
+            ask(queen.url, name, "")
+        assert (raised.value.param, bool(raised.value.hint)) == (field, True)
+        assert queen.seen == []

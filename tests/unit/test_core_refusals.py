@@ -6,7 +6,8 @@ import pytest
 
 from core_hive import HIGH, LOW, MEDIUM, Hive
 from swarmesh.core.errors import NoRustbeesAvailableError
-from swarmesh.core.ids import Blame, Priority
+from swarmesh.core.events import StreamBroke
+from swarmesh.core.ids import Blame, Priority, TaskId
 from swarmesh.core.patience import PATIENCE_MS
 from swarmesh.core.refusals import MOVES_MAX, RETRY_AFTER_S
 
@@ -129,3 +130,13 @@ def test_a_durable_task_that_every_worker_there_is_would_answer_the_same_ends() 
     hive.cut("t", final=True)
     hive.cut("t", final=True)
     assert hive.failure().message.endswith("no other rustbee serves 'qwen'")
+
+
+def test_a_prompt_beyond_the_context_has_a_way_on() -> None:
+    hive = Hive("a")
+    hive.submit("t")
+    said = "the request exceeds the available context size, try increasing it"
+    hive.tell(StreamBroke(TaskId("t"), 1, Blame.TASK, "task_refused", said))
+    error = hive.failure()
+    assert (error.code, error.message) == ("task_refused", said)
+    assert "swarmesh swarmscale set NAME --context N" in error.hint

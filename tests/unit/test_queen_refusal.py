@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarmesh.core.errors import EngineError, TaskRefusedError
+from swarmesh.engines.refusal import engine_error
 from swarmesh.queen.refusal import REFUSAL_BYTES_MAX, Refusal
 from swarmesh.wire.http1 import parse_response_head
 
@@ -70,3 +71,10 @@ def test_a_long_tale_is_cut() -> None:
     told = refusal(400, b"x" * (10 * REFUSAL_BYTES_MAX))
     assert len(told.error().message) <= 2000
     assert sum(map(len, told._payload)) <= REFUSAL_BYTES_MAX + 7
+
+
+def test_a_prompt_beyond_the_context_has_a_way_on() -> None:
+    said = b"request (5009 tokens) exceeds the available context size (2048 tokens), try increasing it"
+    assert "--context N" in refusal(400, said).error().hint
+    assert refusal(400, b"no").error().hint == ""
+    assert "--context N" in engine_error(400, said).hint

@@ -18,6 +18,7 @@ from swarmesh.core.scale_sites import BARRED
 from swarmesh.core.script import Facts, Hook
 from swarmesh.core.swarm import Swarm
 from swarmesh.queen.refusal_book import WORDS_MAX, RefusalBook, Refused
+from swarmesh.queen.spawning import OTHER_GPUS
 from swarmesh.queen.would_let_in import WORKERS_NAMED_MAX, would_let_in
 
 ASKED = TaskSubmitted(TaskId("t"), ModelName("m"), Priority.HIGH, KeyId("k"), 10, 5, prefix=(1, 2, 3))
@@ -149,3 +150,14 @@ def test_a_key_finds_its_own_refusals_only() -> None:
     mine = [book.find(TaskId(name), KeyId("k")) is not None for name in ("t", "unread", "nobodys")]
     assert mine == [True, True, False]
     assert [book.find(TaskId(name), KeyId("other")) for name in ("t", "unread")] == [None, None]
+
+
+def test_where_a_gpu_is_missing_another_type_would_have_helped_and_no_room() -> None:
+    lacking = f"no rustbee of 'm' could be started: localhost: has no cuda GPU{OTHER_GPUS}none"
+    sentences = would_let_in(refused(errors.ModelCannotBePlacedError(lacking)), Swarm(), 0)
+    assert "swarmesh swarmscale set m --type auto" in sentences[0]
+    assert "swarmesh spawn rustbee --modelcell m" in sentences[1]
+    assert not any("quantisation" in each or "room" in each for each in sentences)
+    also_full = f"{lacking}; mac: needs 9 MiB and has 1 MiB free"
+    sentences = would_let_in(refused(errors.ModelCannotBePlacedError(also_full)), Swarm(), 0)
+    assert any("quantisation" in each for each in sentences)

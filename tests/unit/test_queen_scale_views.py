@@ -138,3 +138,15 @@ def test_what_a_script_wants_is_the_reason_also_beyond_the_bounds(count: int, wo
     assert scale_words(state, script=ScriptWish("sc.star", count)) == words
     up = msgspec.structs.replace(scaled(ScaleKind.UP), bounds=Bounds(1, 3))
     assert scale_words(up, script=ScriptWish("sc.star", count)) == f"up 1: {words}"
+
+
+def test_what_an_engine_said_is_a_part_of_the_sentence() -> None:
+    said = "elm: rustbee-7: the engine ended\n  CUDA error: no kernel\nno usable GPU.\n"
+    held = msgspec.structs.replace(scaled(ScaleKind.UP, breaker_ms=25_000), breaker_reason=said)
+    assert scale_words(held) == (
+        "up 1 is held back: no start is tried for another 25 s, because elm: rustbee-7: the engine ended ... "
+        "CUDA error: no kernel ... no usable GPU; wanted because the load is 0.95"
+    )
+    blocked = msgspec.structs.replace(scaled(ScaleKind.DOWN), blocked="no host has room: elm: full.\n" + "x" * 9_000)
+    assert scale_words(blocked).endswith("xxx ...; wanted because the load is 0.95")
+    assert len(scale_words(blocked)) < 500

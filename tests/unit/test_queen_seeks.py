@@ -286,3 +286,12 @@ async def test_a_class_of_the_catalog_can_be_started_anywhere_again(rig: Rig) ->
     assert [site.host for site in (await rig.seek()).sites] == list(HOSTS)
     rig.cell = ModelNotFoundError("it was struck from the catalog")
     assert [site.host for site in (await rig.seek()).sites] == ["mac"]
+
+
+async def test_why_a_host_takes_none_is_told_by_host_and_names_it_once(rig: Rig) -> None:
+    rig.starts.recipes.wish(CLASS, RustbeeWish(type=Backend.CUDA))
+    found = await rig.seek()
+    assert found.sites == ()
+    assert dict(found.failures)[HostName("mac")] == "has no cuda GPU; of GPUs it has none"
+    with pytest.raises(NoHostFitsError, match="; mac: has no cuda GPU; of GPUs it has none"):
+        await rig.starts.ask(SpawnRequest(modelcell=CLASS, host="any", type=Backend.CUDA))

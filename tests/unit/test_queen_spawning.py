@@ -96,7 +96,7 @@ def test_engine_backend_and_memory_follow_from_what_the_host_has(
 
 
 def test_a_gpu_that_is_not_there() -> None:
-    with pytest.raises(InvalidValueError, match="mac has no cuda GPU 5; it has cuda GPU 0"):
+    with pytest.raises(InvalidValueError, match="mac has no cuda GPU 5; of GPUs it has cuda GPU 0"):
         plan(facts(gpus=(RTX,), llama_server="/l"), type=Backend.CUDA, gpu=5)
 
 
@@ -108,7 +108,7 @@ def test_a_host_is_known_not_to_offer_what_it_lacks() -> None:
 
 @pytest.mark.parametrize("asked", [{"type": Backend.CUDA}, {"type": Backend.METAL}, {"gpu": 3}])
 def test_what_is_known_to_be_missing_is_refused_before_anything_starts(asked: dict[str, Any]) -> None:
-    with pytest.raises(InvalidValueError, match=r"mac has no .*GPU.*; it has none"):
+    with pytest.raises(InvalidValueError, match=r"mac has no .*GPU.*; of GPUs it has none"):
         plan(MAC, **asked)
 
 

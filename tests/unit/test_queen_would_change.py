@@ -127,3 +127,13 @@ def test_the_younger_of_equals_is_told_why() -> None:
     of_equals = decision("swarm", candidate("a", 1.0), candidate("b", 1.0))
     (sentence,) = would_change(msgspec.structs.replace(of_equals, reason=SENIOR))
     assert sentence == "b had the same score and less uptime"
+
+
+def test_large_numbers_are_said_as_the_table_shows_them() -> None:
+    runner_up = candidate("b", 2.388, backlog_s=0.1, speed=1_020.0)
+    (said,) = would_change(decision("swarm", candidate("a", 1.0), runner_up))
+    assert said == "b would have been chosen at a speed of about 2436 in place of 1020"
+    waits = candidate("b", 12_345.0, backlog_s=20_000.0)
+    assert (
+        "with 12344 s less backlog (it had 20000 s)" in would_change(decision("swarm", candidate("a", 1.0), waits))[0]
+    )

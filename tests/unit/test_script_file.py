@@ -99,3 +99,18 @@ def test_only_scripts_are_looked_at() -> None:
     assert may_watch("/x/night.star")
     assert not may_watch("night.star")
     assert not may_watch("/etc/shadow")
+
+
+async def test_it_is_known_whether_there_is_a_file_at_all(tmp_path: Path) -> None:
+    path, file = tmp_path / "night.star", ScriptFile()
+    assert not file.is_gone, "nobody has looked"
+    await file.read(str(path), None)
+    assert file.is_gone
+    path.write_text(SOURCE)
+    saved = await file.read(str(path), None)
+    assert saved is not None
+    assert not file.is_gone
+    assert await file.read(str(path), saved[0]) is None
+    assert not file.is_gone, "it is only the same as before"
+    assert await file.read(str(path / "below.star"), None) is None
+    assert file.is_gone

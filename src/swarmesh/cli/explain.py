@@ -10,6 +10,8 @@ import typer
 from swarmesh.cli.failure import needed
 from swarmesh.cli.screen import AsJson, clock, counted, duration, harmless, print_facts, print_json, print_table
 from swarmesh.client import Swarmesh
+from swarmesh.core.clause import clause
+from swarmesh.core.figures import figure
 from swarmesh.wire.explain import AttemptView, CandidateView, RefusalExplained, TaskExplained
 from swarmesh.wire.swarmscale import PlacementExplained, ScaleDecisionView, ScaleExplained, SiteView
 
@@ -121,7 +123,7 @@ def _print_placement(explained: PlacementExplained) -> None:
         (
             (
                 site.host,
-                "" if site.veto else f"{site.score:.4g}",
+                "" if site.veto else figure(site.score),
                 *(_number(site.votes.get(name)) for name in votes),
                 *(_memory(site) if has_memory else ()),
                 harmless(site.veto),
@@ -155,7 +157,7 @@ def _print_scale(explained: ScaleExplained) -> None:
         ("latency", duration(state.latency_s)),
         # Nobody counts it where nothing would be stopped for it.
         ("idle for", duration(state.idle_s) if state.bounds is not None else ""),
-        ("failed", harmless(state.breaker_reason) if state.breaker_reason not in explained.words else ""),
+        ("failed", harmless(state.breaker_reason) if clause(state.breaker_reason) not in explained.words else ""),
         ("under way", harmless(state.action.words) if state.action is not None else ""),
     ]
     print_facts((name, value) for name, value in facts if value)
@@ -195,7 +197,7 @@ def _print_candidates(candidates: tuple[CandidateView, ...]) -> None:
     print_table(
         ("rustbee", "score", *names),
         (
-            (each.rustbee_id, f"{each.score:.4g}", *(_number(each.parts.get(name)) for name in names))
+            (each.rustbee_id, figure(each.score), *(_number(each.parts.get(name)) for name in names))
             for each in candidates
         ),
     )
@@ -234,7 +236,7 @@ def _report(attempt: AttemptView) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else figure(value)
 
 
 def add_to(root: typer.Typer) -> None:

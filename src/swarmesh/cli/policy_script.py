@@ -225,7 +225,7 @@ def _print_script(view: ScriptView) -> None:
             ("state", view.state),
             *([("reason", harmless(view.reason))] if view.reason else []),
             ("functions", ", ".join(view.hooks)),
-            ("file", f"{file} (watched)" if view.watched else file),
+            ("file", f"{file}{_watch(view)}"),
             ("since", clock(view.activated_at)),
             ("asked", f"{view.asked:,}, failed {view.failed:,}, late {view.late:,}"),
             ("answers", f"{view.mean_ms:g} ms mean, {view.max_ms:g} ms longest"),
@@ -239,6 +239,12 @@ def _print_script(view: ScriptView) -> None:
         print(f"{clock(error.at)}  {harmless(error.message)}")
     if view.state is ScriptState.OFF:
         note("  next: mend it, then 'swarmesh policy activate FILE'; or 'swarmesh policy deactivate'")
+
+
+def _watch(view: ScriptView) -> str:
+    if view.gone:
+        return " (gone: the text taken up last goes on, until another is saved there)"
+    return " (watched)" if view.watched else ""
 
 
 def _unwatched(view: ScriptView) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import msgspec
 
 from swarmesh.client.call import Call
-from swarmesh.client.routes import BASE, reader
+from swarmesh.client.routes import BASE, reader, segment
 from swarmesh.wire.explain import RefusalExplained, TaskExplained
 from swarmesh.wire.policies import PolicyChange, PolicyList, PolicyView
 from swarmesh.wire.swarmscale import PlacementExplained, ScaleExplained
@@ -38,7 +36,7 @@ def explain_task(task_id: str) -> Call[TaskExplained]:
     ``task_id`` is a nectarflow's job id, what the ``x-swarmesh-task`` header of a relayed answer said, or the id of
     that answer.
     """
-    return Call("GET", f"{BASE}/explain/task/{quote(task_id, safe='')}", reader(TaskExplained))
+    return Call("GET", f"{BASE}/explain/task/{segment(task_id, 'task_id')}", reader(TaskExplained))
 
 
 def explain_refusal(task_id: str) -> Call[RefusalExplained]:
@@ -46,18 +44,18 @@ def explain_refusal(task_id: str) -> Call[RefusalExplained]:
 
     ``task_id`` is what the ``x-swarmesh-task`` header of the refusal said, or a nectarflow's job id.
     """
-    return Call("GET", f"{BASE}/explain/refusal/{quote(task_id, safe='')}", reader(RefusalExplained))
+    return Call("GET", f"{BASE}/explain/refusal/{segment(task_id, 'task_id')}", reader(RefusalExplained))
 
 
 def explain_placement(modelcell: str, *, last: bool = False) -> Call[PlacementExplained]:
     """Where the next rustbee of a modelcell would be started, or the ``last`` one was placed, and why there."""
-    path, query = f"{BASE}/explain/placement/{quote(modelcell, safe='')}", {"now": "false"} if last else {}
+    path, query = f"{BASE}/explain/placement/{segment(modelcell, 'modelcell')}", {"now": "false"} if last else {}
     return Call("GET", path, reader(PlacementExplained), query=query)
 
 
 def explain_scale(modelcell: str) -> Call[ScaleExplained]:
     """How many rustbees a modelcell has, and why not more or fewer."""
-    return Call("GET", f"{BASE}/explain/scale/{quote(modelcell, safe='')}", reader(ScaleExplained))
+    return Call("GET", f"{BASE}/explain/scale/{segment(modelcell, 'modelcell')}", reader(ScaleExplained))
 
 
 def _read_policies(body: bytes) -> list[PolicyView]:

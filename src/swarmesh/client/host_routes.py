@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 
 from swarmesh.client.call import Call, StepsCall
-from swarmesh.client.routes import BASE, EVENT_STREAM, read_nothing, reader
+from swarmesh.client.routes import BASE, EVENT_STREAM, read_nothing, reader, segment
 from swarmesh.wire.hosts import (
     CheckList,
     CheckView,
@@ -145,7 +144,7 @@ def scan_models(host: str = "") -> Call[FoundList]:
 
 
 def _path(name: str) -> str:
-    return f"{BASE}/hosts/{quote(name, safe='')}"
+    return f"{BASE}/hosts/{segment(name, 'name')}"
 
 
 def _grace(grace_s: float | None) -> dict[str, str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import msgspec
 
 from swarmesh.client.call import Call
-from swarmesh.client.routes import BASE, read_nothing, reader
+from swarmesh.client.routes import BASE, read_nothing, reader, segment
 from swarmesh.wire.keys import KeyList, KeyMade, KeyRole, KeyView
 
 
@@ -30,4 +28,4 @@ def make_key(
 
 def revoke_key(key_id: str) -> Call[None]:
     """Take an API key back at once; tasks that were accepted with it go on."""
-    return Call("DELETE", f"{BASE}/keys/{quote(key_id, safe='')}", read_nothing)
+    return Call("DELETE", f"{BASE}/keys/{segment(key_id, 'key_id')}", read_nothing)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from swarmesh.client.call import IDEMPOTENCY_KEY, Call, StreamCall
+from swarmesh.core.errors import InvalidValueError
 from swarmesh.core.ids import Priority
 from swarmesh.wire.flow import Accepted, FlowView, TokensView
 from swarmesh.wire.spec import Backend
@@ -87,25 +88,25 @@ def follow(job_id: str, after: int = 0) -> StreamCall:
         RemoteError: There is no such task, or its answer ended in an error.
         QueenUnreachableError: No queen answers, also not after the reconnects.
     """
-    path = f"{BASE}/honeytokens/{quote(job_id, safe='')}"
+    path = f"{BASE}/honeytokens/{segment(job_id, 'job_id')}"
     call = Call("GET", path, read_nothing, query={"after": str(after)}, headers={"accept": EVENT_STREAM})
     return StreamCall(call, job_id, after)
 
 
 def resume(job_id: str, last_seq: int) -> Call[None]:
     """A stream's rest after its connection dropped."""
-    path = f"{BASE}/honeytokens/{quote(job_id, safe='')}"
+    path = f"{BASE}/honeytokens/{segment(job_id, 'job_id')}"
     return Call("GET", path, read_nothing, headers={"accept": EVENT_STREAM, "last-event-id": str(last_seq)})
 
 
 def collect(job_id: str) -> Call[TokensView]:
     """Everything a task produced so far."""
-    return Call("GET", f"{BASE}/honeytokens/{quote(job_id, safe='')}", reader(TokensView))
+    return Call("GET", f"{BASE}/honeytokens/{segment(job_id, 'job_id')}", reader(TokensView))
 
 
 def show(job_id: str) -> Call[FlowView]:
     """One task: its status, attempts, usage and error."""
-    return Call("GET", f"{BASE}/nectarflow/{quote(job_id, safe='')}", reader(FlowView))
+    return Call("GET", f"{BASE}/nectarflow/{segment(job_id, 'job_id')}", reader(FlowView))
 
 
 def list_flows(status: str = "", limit: int = 50) -> Call[list[FlowView]]:
@@ -116,7 +117,7 @@ def list_flows(status: str = "", limit: int = 50) -> Call[list[FlowView]]:
 
 def cancel(job_id: str) -> Call[FlowView]:
     """Stop a task; what it produced stays and can be collected."""
-    return Call("DELETE", f"{BASE}/nectarflow/{quote(job_id, safe='')}", reader(FlowView))
+    return Call("DELETE", f"{BASE}/nectarflow/{segment(job_id, 'job_id')}", reader(FlowView))
 
 
 def rustbees() -> Call[list[RustbeeView]]:
@@ -126,7 +127,7 @@ def rustbees() -> Call[list[RustbeeView]]:
 
 def rustbee(rustbee_id: str) -> Call[RustbeeView]:
     """One worker; one that failed to start is ``dead`` and has ``error``."""
-    return Call("GET", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}", reader(RustbeeView))
+    return Call("GET", f"{BASE}/rustbees/{segment(rustbee_id, 'rustbee_id')}", reader(RustbeeView))
 
 
 def spawn(
@@ -169,13 +170,13 @@ def spawn(
 def stop_rustbee(rustbee_id: str, grace_s: float | None = None) -> Call[None]:
     """Drain a worker and stop it; after ``grace_s`` seconds its tasks are moved to others."""
     query = {} if grace_s is None else {"grace_s": f"{grace_s:g}"}
-    return Call("DELETE", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}", read_nothing, query=query)
+    return Call("DELETE", f"{BASE}/rustbees/{segment(rustbee_id, 'rustbee_id')}", read_nothing, query=query)
 
 
 def cut(rustbee_id: str, seconds: float) -> Call[None]:
     """Let the queen drop everything to and from a worker for so long (0.1 to 300 s): a drill, for the admin key."""
     body = msgspec.json.encode({"seconds": seconds})
-    return Call("POST", f"{BASE}/rustbees/{quote(rustbee_id, safe='')}/cut", read_nothing, body=body)
+    return Call("POST", f"{BASE}/rustbees/{segment(rustbee_id, 'rustbee_id')}/cut", read_nothing, body=body)
 
 
 def waggles() -> Call[list[WaggleView]]:
@@ -198,6 +199,18 @@ def _task(prompt: str | None, options: TaskOptions, *, stream: bool) -> bytes:
     if prompt is not None:
         said["prompt"] = prompt
     return msgspec.json.encode({**said, "stream": stream})
+
+
+def segment(name: str, field: str) -> str:
+    """A name as one step of a path, whatever characters it has.
+
+    Raises:
+        InvalidValueError: It is empty; ``field`` is what the error calls it.
+    """
+    if not name.strip():
+        raise InvalidValueError(f"{field} is empty", hint="Say which one.", param=field)
+    # Steps that are only dots would be taken for directories, and left out.
+    return quote(name, safe="", errors="replace") if name.strip(".") else name.replace(".", "%2E")
 
 
 def reader(result: type[T]) -> Callable[[bytes], T]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from swarmesh.client.call import Call
-from swarmesh.client.routes import BASE, reader
+from swarmesh.client.routes import BASE, reader, segment
 from swarmesh.wire.spec import Backend
 from swarmesh.wire.swarmscale import PauseChange, ScaleStatus, ScaleView
 
@@ -19,8 +18,12 @@ def swarmscale() -> Call[ScaleStatus]:
 
 
 def swarmscale_of(modelcell: str) -> Call[ScaleView]:
-    """The same of one modelcell."""
-    return Call("GET", _path(modelcell), reader(ScaleView))
+    """The same of one modelcell.
+
+    Raises:
+        InvalidValueError: Its name is empty, which here does not mean all of them.
+    """
+    return Call("GET", f"{_path()}/{segment(modelcell, 'modelcell')}", reader(ScaleView))
 
 
 def scale(
@@ -59,7 +62,7 @@ def resume_scaling(modelcell: str = "") -> Call[ScaleStatus]:
 
 
 def _path(modelcell: str = "") -> str:
-    return f"{BASE}/swarmscale" + (f"/{quote(modelcell, safe='')}" if modelcell else "")
+    return f"{BASE}/swarmscale" + (f"/{segment(modelcell, 'modelcell')}" if modelcell else "")
 
 
 def _said(fields: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from swarmesh.core.figures import figure
 from swarmesh.core.ids import Priority, TaskId, WorkerId
 from swarmesh.core.ledger_rule import Facts
 from swarmesh.core.policies import Parts, parts_of
@@ -101,5 +102,5 @@ class Decision(msgspec.Struct, frozen=True, gc=False, array_like=True):
         words += f": {_REASONS[self.reason]}"
         if not self.candidates:
             return words
-        others = [f"{item.worker_id} {item.score:.4g}" for item in self.candidates if item.worker_id != self.chosen]
-        return f"{words}; {self.better} is better: {self.cost:.4g}" + (f", {', '.join(others)}" if others else "")
+        others = [f"{item.worker_id} {figure(item.score)}" for item in self.candidates if item.worker_id != self.chosen]
+        return f"{words}; {self.better} is better: {figure(self.cost)}" + (f", {', '.join(others)}" if others else "")

@@ -26,6 +26,7 @@ from swarmesh.core.fleet import Fleet
 from swarmesh.core.ids import Blame, ModelName, Priority
 from swarmesh.core.poison import KILLS_MAX, QUARANTINE_MS
 from swarmesh.core.task import Task
+from swarmesh.core.way_on import way_on
 
 NOT_READY: Final = "rustbee_not_ready"
 """Code of a worker that says itself that it cannot take anything now: its engine is starting (again)."""
@@ -117,7 +118,7 @@ def reason_not_to_move(fleet: Fleet, task: Task, event: StreamBroke, *, supplied
     """
     if event.blame is Blame.TASK:
         kinds: dict[str, type[SwarmeshError]] = {kind.code: kind for kind in (ResumeDivergedError, InternalError)}
-        return kinds.get(event.code, TaskRefusedError)(event.message)
+        return kinds.get(event.code, TaskRefusedError)(event.message, hint=way_on(event.message))
     lost = f"{event.message} ({event.code}, attempt {task.attempt})"
     if task.kills >= KILLS_MAX:
         return PoisonTaskError(f"{lost}; it crashed {task.kills} engines")

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from swarmesh.core.errors import EngineError, ResumeDivergedError, SwarmeshError, TaskRefusedError
+from swarmesh.core.way_on import way_on
 from swarmesh.engines.errors import TaskFailedError
 
 QUOTED_BYTES_MAX: Final = 200
@@ -42,7 +43,8 @@ def engine_error(status: int, body: bytes) -> SwarmeshError:
     if said.code == TaskFailedError.code:
         error = TaskFailedError(said.message, hint=said.hint)
     else:
-        error = TaskRefusedError(f"the engine refused the task: {said.message}", hint=said.hint, param=said.param)
+        hint = said.hint or way_on(said.message)
+        error = TaskRefusedError(f"the engine refused the task: {said.message}", hint=hint, param=said.param)
     error.status = status
     return error
 

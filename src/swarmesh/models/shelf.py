@@ -14,8 +14,16 @@ from swarmesh.wire.hosts import FoundView
 
 OnBytes = Callable[[int, int], None]
 """Takes bytes done and bytes in all."""
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$(?!\n)")]
+Sha256 = Annotated[
+    str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="64 hexadecimal digits in lower case")
+]
+FileName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$(?!\n)",
+        description="1 to 200 letters, digits, '.', '_' and '-', a letter, digit or '_' first",
+    ),
+]
 """A plain name: no directory, nothing hidden."""
 FILE_NAME_CHARACTERS_MAX: Final = 200
 TRANSFER_CHUNK_BYTES: Final = 1024 * 1024

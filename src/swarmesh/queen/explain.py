@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from typing import Final
 
 import msgspec
 
@@ -19,6 +21,10 @@ from swarmesh.queen.would_change import would_change
 from swarmesh.queen.would_let_in import would_let_in
 from swarmesh.wire.explain import AttemptView, CandidateView, RefusalExplained, ReportView, TaskExplained
 from swarmesh.wire.openai_chunks import ID_PREFIX
+
+NAME_CHARS_MAX: Final = 128
+"""Of a name that was asked for, how much is said back."""
+_PLAIN: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_CHARS_MAX}}}")
 
 
 class Explainer:
@@ -67,8 +73,8 @@ class Explainer:
         if refused is None:
             known = self._driver.book.find(task_id, key_id) or self._task(task_id, key_id) is not None
             raise NotFoundError(
-                f"task {name!r} was not refused" if known else f"no refusal of a task {name!r} is kept",
-                hint=f"'swarmesh explain task {name}' says where it went."
+                f"task {_quoted(name)} was not refused" if known else f"no refusal of a task {_quoted(name)} is kept",
+                hint=f"'swarmesh explain task {_typed(name)}' says where it went."
                 if known
                 else f"Only the last {REFUSALS_MAX} refusals since the queennode was started can be explained.",
             )
@@ -97,13 +103,22 @@ class Explainer:
 
 def _unknown_task(name: str, *, was_refused: bool) -> NotFoundError:
     if was_refused:
-        hint = f"It was refused: 'swarmesh explain refusal {name}' says why."
+        hint = f"It was refused: 'swarmesh explain refusal {_typed(name)}' says why."
     else:
         hint = (
             f"No rustbee had got it when it was cancelled, or it is in none of the last {DECISIONS_MAX} decisions "
-            f"since the queennode was started; 'swarmesh nectarflow show {name}' says how a nectarflow ended."
+            f"since the queennode was started; 'swarmesh nectarflow show {_typed(name)}' says how a nectarflow ended."
         )
-    return NotFoundError(f"no decision about a task {name!r} is kept", hint=hint)
+    return NotFoundError(f"no decision about a task {_quoted(name)} is kept", hint=hint)
+
+
+def _quoted(name: str) -> str:
+    return repr(name if len(name) <= NAME_CHARS_MAX else f"{name[:NAME_CHARS_MAX]}...")
+
+
+def _typed(name: str) -> str:
+    """How a command names a task; one that no task can have, with line breaks perhaps, is not said as if it were."""
+    return name if _PLAIN.fullmatch(name) else "ID"
 
 
 def _explained(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -13,6 +14,9 @@ from swarmesh.core.fleet import Fleet
 from swarmesh.core.ids import ModelName
 from swarmesh.core.routing import default_model
 from swarmesh.models.catalog import Catalog
+
+NAME_CHARS_MAX: Final = 128
+"""Of a name that is not known, how much is looked at and said back."""
 
 log = structlog.get_logger("models")
 
@@ -52,9 +56,10 @@ class KnownModels:
     def not_found(self, name: str, *, param: str) -> ModelNotFoundError:
         """What to tell whoever asked for a name that is not known; the hint has the nearest one that is."""
         known = {*self._fleet.models(), *self._scaled, *self._catalog_names()}
-        near = next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")
+        near = next(iter(difflib.get_close_matches(name[:NAME_CHARS_MAX], sorted(known), n=1)), "")
         hint = f"Did you mean {near!r}?" if near else ""
-        return ModelNotFoundError(f"no modelcell is called {name!r}", hint=hint, param=param)
+        shown = name if len(name) <= NAME_CHARS_MAX else f"{name[:NAME_CHARS_MAX]}..."
+        return ModelNotFoundError(f"no modelcell is called {shown!r}", hint=hint, param=param)
 
     def _default(self) -> ModelName:
         # While nobody serves anything, what is scaled is what there is; among several nobody can choose.

@@ -9,6 +9,7 @@ import msgspec
 from swarmesh.core.errors import EngineError, SwarmeshError, TaskRefusedError
 from swarmesh.core.poison import ENGINE_CRASHED
 from swarmesh.core.refusals import NOT_READY
+from swarmesh.core.way_on import way_on
 from swarmesh.wire.http1 import ResponseHead
 
 REFUSAL_BYTES_MAX: Final = 64 * 1024
@@ -75,7 +76,7 @@ class Refusal:
         message = _message(b"".join(self._payload)) or f"the engine answered {self.status} and said nothing"
         if self.status >= 500 and self.status != _NOT_IMPLEMENTED:
             return EngineError(message, hint="The rustbee's log has more: its work directory is in SWARMESH_HOME.")
-        error = TaskRefusedError(message)
+        error = TaskRefusedError(message, hint=way_on(message))
         error.status = self.status
         return error
 

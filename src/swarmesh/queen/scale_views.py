@@ -7,6 +7,7 @@ from typing import assert_never
 
 import msgspec
 
+from swarmesh.core.clause import clause
 from swarmesh.core.placement import HYSTERESIS, WEIGHTS, ChosenBy, HostCandidate, HostVerdict, Placement
 from swarmesh.core.scale_bounds import Bounds
 from swarmesh.core.scale_rule import rustbees
@@ -94,7 +95,7 @@ def scale_words(state: ScaleState, *, paused: bool = False, script: ScriptWish |
         steady = f"{state.model} has {rustbees(state.stats.serving)} and wants {state.target}: nothing to do"
         said = (because or steady, _pause(state, paused=paused) or _breaker(state))
         return "; ".join(filter(None, said))
-    held = _pause(state, paused=paused) or (wanted.kind is ScaleKind.UP and _breaker(state)) or state.blocked
+    held = _pause(state, paused=paused) or (wanted.kind is ScaleKind.UP and _breaker(state)) or clause(state.blocked)
     what = f"{wanted.kind} {wanted.count}"
     return f"{what} is held back: {held}; wanted because {because}" if held else f"{what}: {because}"
 
@@ -124,7 +125,7 @@ def _pause(state: ScaleState, *, paused: bool) -> str:
 def _breaker(state: ScaleState) -> str:
     if not state.breaker_ms:
         return ""
-    return f"no start is tried for another {state.breaker_ms / 1000:.0f} s, because {state.breaker_reason}"
+    return f"no start is tried for another {state.breaker_ms / 1000:.0f} s, because {clause(state.breaker_reason)}"
 
 
 def placement_view(

@@ -21,6 +21,8 @@ _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 Stamp = tuple[int, int, int]
 Saved = tuple[Stamp, str]
+Found = tuple[Saved | None, bool]
+"""What was read, and whether there is no file at all."""
 
 
 def may_watch(path: str) -> bool:
@@ -29,9 +31,14 @@ def may_watch(path: str) -> bool:
 
 
 class ScriptFile:
-    """Reads in a thread of its own, one at a time: a thread that never comes back holds no end of the queen up."""
+    """Reads in a thread of its own, one at a time: a thread that never comes back holds no end of the queen up.
+
+    Attributes:
+        is_gone: No file was there at the last look that came back.
+    """
 
     def __init__(self) -> None:
+        self.is_gone = False
         self._is_reading = False
 
     async def read(self, path: str, stamp: Stamp | None) -> Saved | None:
@@ -43,7 +50,7 @@ class ScriptFile:
         if self._is_reading:
             return None
         loop = asyncio.get_running_loop()
-        found: asyncio.Future[Saved | None] = loop.create_future()
+        found: asyncio.Future[Found] = loop.create_future()
         reader = threading.Thread(target=self._read, args=(loop, found, path, stamp), daemon=True)
         try:
             reader.start()
@@ -51,27 +58,32 @@ class ScriptFile:
             return None
         self._is_reading = True
         with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(found, READ_S_MAX)
+            saved, self.is_gone = await asyncio.wait_for(found, READ_S_MAX)
+            return saved
         return None
 
     def _read(
         self,
         loop: asyncio.AbstractEventLoop,
-        found: asyncio.Future[Saved | None],
+        found: asyncio.Future[Found],
         path: str,
         stamp: Stamp | None,
     ) -> None:
-        saved = _read_changed(path, stamp)
+        try:
+            outcome = (_read_changed(path, stamp), False)
+        except (FileNotFoundError, NotADirectoryError):
+            outcome = (None, True)
         with contextlib.suppress(RuntimeError):  # The queen is gone.
-            loop.call_soon_threadsafe(self._tell, found, saved)
+            loop.call_soon_threadsafe(self._tell, found, outcome)
 
-    def _tell(self, found: asyncio.Future[Saved | None], saved: Saved | None) -> None:
+    def _tell(self, found: asyncio.Future[Found], outcome: Found) -> None:
         self._is_reading = False
         if not found.done():
-            found.set_result(saved)
+            found.set_result(outcome)
 
 
 def _read_changed(path: str, stamp: Stamp | None) -> Saved | None:
+    """See `ScriptFile.read`; raises only what says that nothing is there."""
     try:
         # Looked at before it is opened: opening alone makes some devices do things.
         if _regular(os.stat(path)) in {None, stamp}:  # noqa: PTH116 - of the path as it was given
@@ -85,6 +97,8 @@ def _read_changed(path: str, stamp: Stamp | None) -> Saved | None:
         if now is None or len(data) > SOURCE_BYTES_MAX:
             return None
         return now, data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except (OSError, ValueError):  # Not to be read now, no path at all, or no text.
         return None
 

@@ -100,6 +100,7 @@ class Scripts:
             path=kept.path,
             reason=self._reason,
             watched=self._stamp is not None,
+            gone=bool(kept.path) and self._file.is_gone,
             activated_at=kept.activated_at,
             unsaved=_shown(self._unsaved),
         )

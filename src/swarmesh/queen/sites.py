@@ -128,7 +128,7 @@ class Sites:
             if isinstance(outcome, Plan):
                 plans[name] = outcome
             elif isinstance(outcome, SwarmeshError):
-                failures[name] = outcome.message
+                failures[name] = outcome.message.removeprefix(f"{name} ")  # They are told by host.
             elif isinstance(outcome, TimeoutError):
                 failures[name] = f"did not answer within {wait_s:g} s"
             else:

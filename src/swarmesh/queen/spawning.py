@@ -23,6 +23,9 @@ PYTHON_WORKER_MIB: Final = 128
 FAKE_CLASS: Final = "fake"
 """Class path that asks for the deterministic engine without a model, for tests of everything around an engine."""
 
+OTHER_GPUS: Final = "; of GPUs it has "
+"""In the words for a host that has not the GPU that was asked for: only another wish helps, not room."""
+
 SLOT_CHOICES: Final = (16, 8, 4)
 CHEAP_KV_CACHE_MIB: Final = 512
 """What the slots of a model may take for their contexts when nobody says how many there should be."""
@@ -243,7 +246,7 @@ def _must_offer(facts: HostFacts, request: SpawnRequest) -> None:
 def _no_gpu(facts: HostFacts, wanted: str) -> InvalidValueError:
     has = ", ".join(f"{gpu.backend} GPU {gpu.index}" for gpu in facts.gpus) or "none"
     return InvalidValueError(
-        f"{facts.name} has no {wanted}; it has {has}",
+        f"{facts.name} has no {wanted}{OTHER_GPUS}{has}",
         hint=f"'swarmesh hosts doctor {facts.name}' says what was looked for; --type auto takes what is there.",
         param="gpu",
     )

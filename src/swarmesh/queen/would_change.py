@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from swarmesh.core.decision import MEASURED, POLICY_PREEMPT, POLICY_RETURN, SENIOR, Candidate, Decision
+from swarmesh.core.figures import figure
 from swarmesh.core.policies import PolicyName
 
 RUNNERS_UP_MAX: Final = 3
@@ -49,13 +50,13 @@ def _for_runner_up(decision: Decision, chosen: Candidate, other: Candidate) -> s
     who = str(other.worker_id)
     if gap < 0:
         why = "only taken to be measured again" if decision.reason == MEASURED else "taken all the same"
-        return f"{who} had the better score by {-gap:.3g}; {chosen.worker_id} was {why}"
+        return f"{who} had the better score by {figure(-gap)}; {chosen.worker_id} was {why}"
     if gap == 0:
         return f"{who} had the same score{' and less uptime' if decision.reason == SENIOR else '; equals take turns'}"
     lever = _LEVERS.get(decision.policy)
     if lever is not None and (words := lever(chosen, other, gap)):
         return f"{who} {words}"
-    return f"{who} would have been chosen with a score {decision.better} by {gap:.3g}"
+    return f"{who} would have been chosen with a score {decision.better} by {figure(gap)}"
 
 
 def _for_veto(reason: str, count: int) -> str:
@@ -70,16 +71,16 @@ def _less_work(chosen: Candidate, other: Candidate, gap: float) -> str:
     busy_s = backlog_s + parts.get("decode_s", 0.0)
     ways = []
     if gap <= backlog_s:
-        ways.append(f"with {gap:.3g} s less backlog (it had {backlog_s:.3g} s)")
+        ways.append(f"with {figure(gap)} s less backlog (it had {figure(backlog_s)} s)")
     elif gap <= busy_s:
         ways.append("with nothing else to do")
     if gap <= prefill_s:
-        ways.append(f"with {gap:.3g} s less of the prompt to read (it had {prefill_s:.3g} s)")
+        ways.append(f"with {figure(gap)} s less of the prompt to read (it had {figure(prefill_s)} s)")
     elif busy_s < gap <= busy_s + prefill_s:
-        ways.append(f"with nothing else to do and {gap - busy_s:.3g} s less of the prompt to read")
+        ways.append(f"with nothing else to do and {figure(gap - busy_s)} s less of the prompt to read")
     if chosen.score > 0 and parts.get("speed", 0.0) > 0:
         needed = parts["speed"] * other.score / chosen.score
-        ways.append(f"at a speed of about {needed:.3g} in place of {parts['speed']:.3g}")
+        ways.append(f"at a speed of about {figure(needed)} in place of {figure(parts['speed'])}")
     return _would_be_chosen(ways, gap)
 
 
@@ -104,14 +105,14 @@ def _another_age(chosen: Candidate, other: Candidate, gap: float) -> str:
     mine, its = dict(chosen.parts), dict(other.parts)
     age_s = its.get("uptime_s", 0.0)
     if abs(other.score) == age_s:  # High and low go by age alone.
-        return f"would have been chosen with {gap:.3g} s {'more' if other.score >= 0 else 'less'} uptime"
+        return f"would have been chosen with {figure(gap)} s {'more' if other.score >= 0 else 'less'} uptime"
     ways = ["with calm and uptime enough to be stable"] if its.get("stable", 0.0) < mine.get("stable", 0.0) else []
     load = its.get("load", 0.0)
     return _would_be_chosen([*ways, *([_lower_load(gap, load)] if gap <= load else [])], gap)
 
 
 def _fewer_tokens(_chosen: Candidate, _other: Candidate, gap: float) -> str:
-    return f"would have been chosen with {gap:.3g} token-equivalents less per slot in its books"
+    return f"would have been chosen with {figure(gap)} token-equivalents less per slot in its books"
 
 
 def _its_turn(_chosen: Candidate, _other: Candidate, _gap: float) -> str:
@@ -124,7 +125,7 @@ def _lower_load(gap: float, load: float) -> str:
 
 def _would_be_chosen(ways: list[str], gap: float) -> str:
     if not ways:
-        return f"would not have been chosen even idle: its score lacked {gap:.3g}"
+        return f"would not have been chosen even idle: its score lacked {figure(gap)}"
     return f"would have been chosen {', or '.join(ways)}"
 
 

@@ -26,6 +26,7 @@ from swarmesh.core.poison import QUARANTINE_MS
 from swarmesh.core.scale_sites import BARRED
 from swarmesh.core.swarm import Swarm
 from swarmesh.queen.refusal_book import Refused
+from swarmesh.queen.spawning import OTHER_GPUS
 
 KEPT_FROM_ALL: Final = "keeps this task from every rustbee of"
 """In the queennode's own words for a task that a script's scores leave no worker for."""
@@ -92,12 +93,16 @@ def _for_scaling(model: ModelName, swarm: Swarm, at_ms: int) -> list[str]:
 
 
 def _for_no_place(model: ModelName, words: str, script: str) -> list[str]:
-    """By the reasons that were told by host: room helps none from which a script keeps the model."""
+    """By the reasons that were told by host: room helps none that lacks a GPU, or from which a script keeps it."""
     sentences = []
     if BARRED in words:
         named = f"policy script {script!r}" if script else "the policy script"
         sentences.append(f"{named} letting it onto a host, or no script: swarmesh policy deactivate")
-    if " MiB" in words or BARRED not in words:
+    if OTHER_GPUS in words:
+        name = model or "NAME"
+        sentences.append(f"rustbees of any type, that take what a host has: swarmesh swarmscale set {name} --type auto")
+        sentences.append(f"or one started without --type: swarmesh spawn rustbee --modelcell {name}")
+    if " MiB" in words or not (BARRED in words or OTHER_GPUS in words):
         placement = f"swarmesh explain placement {model or 'NAME'}"
         sentences.append(f"a host with room for it: {placement} shows what each of them lacks")
         sentences.append("a smaller quantisation, or fewer slots or less context: it needs less memory then")

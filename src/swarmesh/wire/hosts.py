@@ -10,7 +10,13 @@ import msgspec
 from swarmesh.wire.errors import ErrorBody
 from swarmesh.wire.spec import Backend
 
-HostLabel = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$(?!\n)")]
+HostLabel = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$(?!\n)",
+        description="1 to 32 lower-case letters, digits and '-', a letter or digit first",
+    ),
+]
 """A host's name in the swarm: it goes into paths, so it is made of what is harmless there."""
 Ratio = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 PROXIMITY_DEFAULT = 0.5

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import msgspec
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)")]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)",
+        description="1 to 64 characters, no line breaks or other control characters",
+    ),
+]
 """What people call a key: one line."""
 Limit = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 """0 for as many as the key likes."""

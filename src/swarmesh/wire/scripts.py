@@ -7,7 +7,13 @@ from typing import Annotated
 
 import msgspec
 
-ScriptName = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$(?!\n)")]
+ScriptName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$(?!\n)",
+        description="1 to 128 characters, no line breaks or other control characters",
+    ),
+]
 ScriptSource = Annotated[str, msgspec.Meta(max_length=256 * 1024)]
 
 
@@ -68,6 +74,7 @@ class ScriptView(msgspec.Struct, frozen=True, kw_only=True):
         hooks: The functions it defines of those that are asked.
         path: Where it lies on the queen's machine; empty if it was sent without one.
         watched: What is saved there is taken up.
+        gone: No file lies there any more; the last text that did goes on.
         activated_at: Unix seconds; also of the last save that was taken up.
         reason: Why it is off.
         asked: Questions since then.
@@ -87,6 +94,7 @@ class ScriptView(msgspec.Struct, frozen=True, kw_only=True):
     hooks: tuple[str, ...] = ()
     path: str = ""
     watched: bool = False
+    gone: bool = False
     activated_at: float = 0.0
     reason: str = ""
     asked: int = 0

@@ -30,7 +30,9 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slots: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
     context: Annotated[int, msgspec.Meta(ge=256, le=10_000_000)] | None = None
     url: Annotated[str, msgspec.Meta(max_length=512)] = ""
-    api_key: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{0,512}$(?!\n)")] = ""
+    api_key: Annotated[
+        str, msgspec.Meta(pattern=r"^[!-~]{0,512}$(?!\n)", description="up to 512 visible ASCII characters, no spaces")
+    ] = ""
     class_path: Annotated[str, msgspec.Meta(max_length=256)] = ""
     python_path: Annotated[str, msgspec.Meta(max_length=1024)] = ""
 

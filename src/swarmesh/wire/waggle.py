@@ -13,7 +13,13 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 ShortText = Annotated[str, msgspec.Meta(max_length=512)]
 EPOCH_MAX = 10**12
 """No queen lives so often; a larger number in a header is refused by agents."""
-RustbeeName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
+RustbeeName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)",
+        description="1 to 128 letters, digits, '.', '_' and '-', a letter or digit first",
+    ),
+]
 """It goes into headers and into paths, so it is made of what is harmless in both."""
 
 

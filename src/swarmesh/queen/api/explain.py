@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh.core.ids import KeyId
-from swarmesh.queen.api.route import JsonResponse, Route, whose
+from swarmesh.queen.api.route import JsonResponse, Route, named, whose
 from swarmesh.wire.explain import RefusalExplained, TaskExplained
 
 
@@ -34,22 +34,22 @@ def explain_routes(explainer: Explaining) -> list[Route]:
     """The rows of the table."""
 
     async def task(request: Request) -> Response:
-        return JsonResponse(explainer.task(str(request.path_params["task_id"]), whose(request)))
+        return JsonResponse(explainer.task(named(request, "task_id"), whose(request)))
 
     async def refusal(request: Request) -> Response:
-        return JsonResponse(explainer.refusal(str(request.path_params["task_id"]), whose(request)))
+        return JsonResponse(explainer.refusal(named(request, "task_id"), whose(request)))
 
     return [
         Route(
             method="GET",
-            path="/v2/swarmesh/explain/task/{task_id}",
+            path="/v2/swarmesh/explain/task/{task_id:name}",
             summary="Why a task went where it went: by its job id, its x-swarmesh-task header, or the id of its answer",
             handler=task,
             answer=TaskExplained,
         ),
         Route(
             method="GET",
-            path="/v2/swarmesh/explain/refusal/{task_id}",
+            path="/v2/swarmesh/explain/refusal/{task_id:name}",
             summary="Why a task was refused or given up: by the x-swarmesh-task header of the refusal, or its job id",
             handler=refusal,
             answer=RefusalExplained,

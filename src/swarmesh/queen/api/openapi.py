@@ -12,8 +12,8 @@ from swarmesh.queen.api.route import Route
 from swarmesh.wire.errors import ErrorEnvelope
 from swarmesh.wire.hosts import Step
 
-_PARAMETER = re.compile(r"{(\w+)(?::path)?}")
-"""In a path; one of the kind ``path`` may have slashes in it, which the document has no word for."""
+_PARAMETER = re.compile(r"{(\w+)(?::(?:path|name))?}")
+"""In a path; one of the kind ``path`` or ``name`` may have slashes in it, which the document has no word for."""
 
 
 def document(routes: list[Route]) -> dict[str, Any]:

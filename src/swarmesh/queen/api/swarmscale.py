@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from swarmesh.queen.api.query import truth
-from swarmesh.queen.api.route import ADMIN, JsonResponse, Route, identity_of
+from swarmesh.queen.api.route import ADMIN, JsonResponse, Route, identity_of, named
 from swarmesh.wire.body import decode_body
 from swarmesh.wire.swarmscale import (
     BoundsChange,
@@ -22,7 +22,7 @@ from swarmesh.wire.swarmscale import (
 )
 
 PATH: Final = "/v2/swarmesh/swarmscale"
-ONE: Final = PATH + "/{modelcell:path}"
+ONE: Final = PATH + "/{modelcell:name}"
 EXPLAIN: Final = "/v2/swarmesh/explain"
 
 _bounds_decoder = msgspec.json.Decoder(BoundsChange)
@@ -149,14 +149,14 @@ def scale_routes(scaling: Scaling) -> list[Route]:
         ),
         Route(
             method="GET",
-            path=EXPLAIN + "/scale/{modelcell:path}",
+            path=EXPLAIN + "/scale/{modelcell:name}",
             summary="How many rustbees a modelcell has, and why not more or fewer",
             handler=explain_scale,
             answer=ScaleExplained,
         ),
         Route(
             method="GET",
-            path=EXPLAIN + "/placement/{modelcell:path}",
+            path=EXPLAIN + "/placement/{modelcell:name}",
             summary="Where a modelcell's next rustbee would go now (now=false: where the last one went), and why",
             handler=explain_placement,
             answer=PlacementExplained,
@@ -165,7 +165,7 @@ def scale_routes(scaling: Scaling) -> list[Route]:
 
 
 def _modelcell(request: Request) -> str:
-    return str(request.path_params.get("modelcell", ""))
+    return named(request, "modelcell") if "modelcell" in request.path_params else ""
 
 
 def _log(request: Request, event: str, **more: object) -> None:
