@@ -212,7 +212,14 @@ def test_a_reader_that_was_gone_before_is_no_error_to_speak_of(shell: Shell) -> 
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
-@pytest.mark.parametrize("command", [["rustbees", "list"], ["rustbees", "list", "--json"], ["sim", "run", "--help"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sim", "run", "--workload", "agent", "--requests", "5"],
+        ["rustbees", "list", "--json"],
+        ["sim", "run", "--help"],
+    ],
+)
 def test_output_that_cannot_be_written_is_said(shell: Shell, command: list[str]) -> None:
     with FULL.open("wb") as full, shell.start(*command, stdout=full) as process:
         _, err = process.communicate(timeout=20)
