@@ -10,7 +10,8 @@ from swarmesh.core.commands import Command, SpawnWorker
 from swarmesh.core.events import TaskCancelled
 from swarmesh.core.ids import TaskId, WorkerId
 from swarmesh.core.load_times import TURN_MS_MIN
-from swarmesh.core.scale_moves import PAUSED_MS, STAY_MS
+from swarmesh.core.scale_action import STAY_MS
+from swarmesh.core.scale_moves import PAUSED_MS
 
 
 def pinned_bed(most: int = 2, **hosts: int) -> ScaleBed:
@@ -40,8 +41,18 @@ def test_another_is_started_elsewhere_before_the_one_in_the_way_goes() -> None:
     assert (homes(bed), homes(bed, "b")) == (["small"], ["large"])
     assert bed.decisions("a") == [("up", 1, "min"), ("up", 1, "move"), ("down", 1, "room")]
     moved = bed.state("a").history[1]
-    assert moved.reason == "b fits nowhere but on large, so a1 is replaced elsewhere first"
+    assert moved.reason == "b is to have the place on large, so a1 is replaced elsewhere first"
     assert not bed.failed
+
+
+def test_it_goes_where_it_is_in_nobodys_way_next_time() -> None:
+    bed = pinned_bed(large=10_000, other=10_000, small=5_000)
+    bed.kinds["c"] = Kind(need_mib=2_000)
+    bed.adopt("adopted", "c", "other")  # Which keeps the large one from there.
+    bed.machines["other"].facts["proximity"] = 1.0  # By which it gets more votes than the small host.
+    task = bed.submit("b")
+    bed.run_until(lambda: task in bed.done)
+    assert homes(bed) == ["small"]
 
 
 def test_where_no_more_are_allowed_the_one_in_the_way_goes_first() -> None:
@@ -54,7 +65,7 @@ def test_where_no_more_are_allowed_the_one_in_the_way_goes_first() -> None:
     assert took_ms < 20_000
     assert (homes(bed), homes(bed, "b")) == (["small"], ["large"])
     assert max(most) == 1
-    assert bed.state("a").history[0].reason == "b fits nowhere but on large, so a1 goes first"
+    assert bed.state("a").history[0].reason == "b is to have the place on large, so a1 goes first"
     assert not bed.failed
 
 
@@ -91,6 +102,23 @@ def test_several_small_ones_move_for_a_large_one() -> None:
     task = bed.submit("b")
     bed.run_until(lambda: task in bed.done, 40_000)
     assert {*homes(bed), *homes(bed, "c")} == {"small", "other"}
+
+
+def test_none_moves_where_there_is_no_room_for_all_that_would_have_to() -> None:
+    bed = ScaleBed(large=10_000, small=5_000).settle()
+    bed.machines["small"].down = "not connected"
+    for model in ("a", "c"):
+        bed.kinds[model] = Kind(need_mib=4_000, load_ms=3_000)
+        bed.scale(model, 1, 2)
+        bed.run(10_000)
+    bed.machines["small"].down = ""
+    bed.kinds["b"] = Kind(need_mib=8_000)
+    bed.scale("b", 0, 1)
+    task = bed.submit("b")
+    bed.run(30_000)
+    assert bed.failed[task].code == "model_cannot_be_placed"
+    assert homes(bed) == homes(bed, "c") == ["large"]
+    assert len(bed.spawned) == 2
 
 
 def test_two_kept_ones_of_one_model_move_one_after_the_other() -> None:
@@ -181,7 +209,27 @@ def test_a_move_that_fails_is_tried_like_any_start_and_then_given_up() -> None:
     bed.run_until(lambda: second in bed.done, 60_000)
 
 
-def test_hosts_that_have_no_room_for_it_are_not_asked_again_and_again() -> None:
+def test_one_that_went_first_for_a_replacement_that_failed_does_not_go_again_and_again() -> None:
+    bed = pinned_bed(most=1)
+    bed.load("a", 0.3, 200_000)
+    bed.run(15_000)
+    bed.kinds["a"].fails = "out of memory"
+    bed.submit("b")
+    bed.run_until(lambda: not bed.workers("a"))
+    bed.run_until(lambda: bed.state("a").breaker_reason)
+    bed.kinds["a"].fails = ""  # It only fails on the small host, and the next start avoids that one.
+    bed.run(10_000)
+    [back] = bed.workers("a")
+    assert homes(bed) == ["large"]
+    for _ in range(10):
+        bed.submit("b")
+        bed.run(15_000)
+    assert bed.workers("a") == [back]
+    assert [rule for _, _, rule in bed.decisions("a")].count("move") == 1
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_hosts_that_have_no_room_for_it_are_not_asked_again_and_again(told: bool) -> None:  # noqa: FBT001 - a case
     bed = pinned_bed()
     bed.machines["small"].facts["need_mib"] = 9_000  # What it needs there is only known when it is asked.
     first = bed.submit("b")
@@ -191,7 +239,11 @@ def test_hosts_that_have_no_room_for_it_are_not_asked_again_and_again() -> None:
     bed.run(60_000)
     assert [str(seek.model) for seek in bed.seeks].count("a") == 2
     bed.machines["small"].facts.clear()
-    bed.run(STAY_MS)
+    if told:
+        bed.scale("a", 1, 2)  # Which forgets what kept it from being placed.
+        bed.run(OPEN_MS)
+    else:
+        bed.run(STAY_MS)
     third = bed.submit("b")
     bed.run_until(lambda: third in bed.done, 60_000)
 
@@ -208,6 +260,19 @@ def test_nothing_moves_for_a_client_that_has_left_before_the_hosts_have_answered
     bed.seek_ms = 200
     again = bed.submit("b")
     bed.run_until(lambda: again in bed.done, 30_000)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("every", [False, True])
+def test_nothing_moves_that_is_paused_before_the_hosts_have_answered(most: int, every: bool) -> None:  # noqa: FBT001 - a case
+    bed = pinned_bed(most)
+    bed.seek_ms = 2_000
+    bed.submit("b")
+    bed.run_until(lambda: bed.state("a").action is not None)
+    before = (bed.workers("a"), len(bed.spawned))
+    bed.pause() if every else bed.scale("a", 1, most, paused=True)
+    bed.run(30_000)
+    assert (bed.workers("a"), len(bed.spawned)) == before
 
 
 @pytest.mark.parametrize("protection", ["paused", "unscaled", "direct", "all paused"])

@@ -18,6 +18,8 @@ DRAIN_GRACE_MS: Final = 600_000
 """What a busy worker that has to give way gets for what it runs; then its tasks are moved, not lost."""
 WHOLE_GRACE_MS: Final = 3_600_000
 """The same where an answer could only start over elsewhere: one that takes longer than the grace would never end."""
+STAY_MS: Final = 300_000
+"""After a worker could not move out of another model's way, until that is tried again with any of its model."""
 
 
 class Phase(StrEnum):

@@ -51,7 +51,7 @@ class Scaled:
         not_before_ms: Nothing more is started before: no host had room.
         blocked: Why nothing is done although the rule wants it.
         doubted_ms: Since when it has looked as if nobody who may be let go had the memory for it; None while not.
-        stays_until_ms: Until then no worker of it moves for another model: no host had room for it.
+        stays_until_ms: Until then no worker of it moves for another model: no host had room for it, or it failed there.
         unwanted: The policy script wants no worker although tasks wait.
         fresh: Workers that have become ready a short while ago, and when: whether their start was a success is open.
     """

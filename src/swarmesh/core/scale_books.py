@@ -46,7 +46,7 @@ class ScaleBooks:
         for state in touched:
             state.bounds = bounds if model and bounds is not None else self.everyone
             state.breaker.succeeded()
-            state.not_before_ms = 0
+            state.not_before_ms = state.stays_until_ms = 0
 
     def room_changed(self) -> None:
         """A pause is over, somebody has other bounds or is gone: models that lacked room are tried at once."""

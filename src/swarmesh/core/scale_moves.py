@@ -19,6 +19,7 @@ from swarmesh.core.roster import Roster
 from swarmesh.core.scale_action import (
     DRAIN_GRACE_MS,
     SEEK_LIMIT_MS,
+    STAY_MS,
     STOP_LIMIT_MS,
     WHOLE_GRACE_MS,
     Action,
@@ -45,8 +46,6 @@ DOUBT_MS: Final = 15_000
 """How long it has to look as if there could be no room before it is believed: until the hosts were asked twice."""
 PAUSED_MS: Final = 60_000
 """The same where who has the room is paused: as long as tasks wait for workers that nobody expects."""
-STAY_MS: Final = 300_000
-"""After no other host had room for a worker that is in the way of another model, until they are asked again."""
 FREED_MS: Final = 2_000
 """Room was made and is not seen yet: how often it is looked for, for `DOUBT_MS` at most."""
 
@@ -158,8 +157,7 @@ class Moves:
             mine = own.action
             self.starts.drop(mine, start.worker_id)
             if not worker.stop_at_ms:
-                own.breaker.avoided.add(str(start.host))
-                self.failures.count(own, {str(start.host): start.trouble or words}, now_ms, out)
+                self.starts.failed(own, mine, start, start.trouble or words, now_ms, out)
             self.go_on(own, mine, now_ms, out)
         if own is not None and worker.worker_id in own.fresh:
             self.newcomers.judge(own, worker, worker.worker_id, words, now_ms, out)
@@ -188,6 +186,8 @@ class Moves:
         self, state: Scaled, action: Action, failures: Mapping[str, str], now_ms: int, out: list[Command]
     ) -> None:
         sites = self._sites.filled(state.model, action.sites, self.rooms.kept_mib(state.model))
+        if action.relocation is not None:
+            sites = self.relocations.apart(action.relocation, sites)
         last = None if self._books.is_present(state.model) else state.last_host
         state.placement = self._sites.choose(
             state.model, sites, bounds=state.bounds, last=last, avoided=state.breaker.avoided

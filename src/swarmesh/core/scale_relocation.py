@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from swarmesh.core.fleet import Fleet, Worker
 from swarmesh.core.ids import ModelName, WorkerId
-from swarmesh.core.memory_pool import allot
-from swarmesh.core.placement import HostCandidate
+from swarmesh.core.placement import HostCandidate, veto
 from swarmesh.core.scale_action import Relocation
 from swarmesh.core.scale_book import Scaled
 from swarmesh.core.scale_books import ScaleBooks
@@ -36,17 +35,31 @@ class Relocations:
 
         None when moving would not help either.
         """
+        kept_mib = self._rooms.kept_mib(newcomer.model)
+        places = [site for site in sites if site.usable and not site.draining]
+        free_mib = {site.host: self._free_mib(site) - kept_mib.get(site.host, 0) for site in places}
+        # Each worker of a fleet of thousands may be asked about: the first of another host says it.
+        roomiest = sorted(free_mib, key=free_mib.__getitem__, reverse=True)[:2]
 
         def may_move(worker: Worker) -> bool:
             other = self._books.of_model[worker.model]
             moves = other.action is not None and other.action.relocation is not None
             stays = now_ms < other.stays_until_ms and not moves
-            return not (stays or other.breaker.left_ms(now_ms)) and self._fits_elsewhere(worker, newcomer, sites)
+            if stays or other.breaker.left_ms(now_ms):
+                return False
+            # What it needs on another host, and whether it can run there, is only known when its hosts are asked.
+            need_mib = self._sites.held_mib(worker.host, [worker.worker_id])
+            return any(free_mib[host] >= need_mib for host in roomiest if host != worker.host)
 
         room = self._rooms.with_kept(newcomer, sites, may_move, now_ms)
         if room is None:
             return None
-        kept = self._below_minimum(room.leavers)
+        kept = list(self._below_minimum(room.leavers))
+        if not _fit_together(
+            [self._sites.held_mib(room.host, [worker.worker_id]) for worker in kept],
+            [mib for host, mib in free_mib.items() if host != room.host],
+        ):
+            return None
         ready = (worker for worker in kept if self._may_begin(newcomer, worker, now_ms))
         return [Relocation(worker.worker_id, worker.model, room.host, newcomer.model) for worker in ready]
 
@@ -55,12 +68,21 @@ class Relocations:
         return state.bounds is None or self._books.present(state.model) >= state.bounds.max_workers
 
     def is_wanted(self, relocation: Relocation) -> bool:
-        """Whether nobody serves the newcomer yet although somebody ought to, and the worker is still in its way."""
+        """Whether nobody serves the newcomer although somebody ought to, and the worker is in its way and may move."""
         newcomer, worker = self._books.of_model.get(relocation.newcomer), self._fleet.get(relocation.worker_id)
         if newcomer is None or newcomer.bounds is None or worker is None or not worker.may_serve:
             return False
+        if self._books.is_paused(self._books.of_model[relocation.model]):
+            return False
         wanted = newcomer.waiting or newcomer.bounds.min_workers
         return bool(wanted) and not self._books.is_paused(newcomer) and not self._books.is_present(newcomer.model)
+
+    def apart(self, relocation: Relocation, sites: tuple[HostCandidate, ...]) -> tuple[HostCandidate, ...]:
+        """Where it is in nobody's way, if there is room: next time the newcomer may want another of the large hosts."""
+        newcomer = self._books.of_model[relocation.newcomer]
+        wanted = newcomer.action.sites if newcomer.action is not None else ()
+        large = {site.host for site in wanted if self._rooms.could_hold(site)}
+        return tuple(site for site in sites if site.host not in large and not veto(site)) or sites
 
     def may_go(self, relocation: Relocation, now_ms: int) -> bool:
         """Whether the worker may go before the other is there: nobody uses it, or its turn is over."""
@@ -89,16 +111,19 @@ class Relocations:
             return False  # There would be as many as allowed without it: nothing may be started in its place.
         return self._rooms.may_give_way(newcomer, worker, now_ms)
 
-    def _fits_elsewhere(self, worker: Worker, newcomer: Scaled, sites: Sequence[HostCandidate]) -> bool:
-        # What it needs on another host, and whether it can run there, is only known when its hosts are asked.
-        need_mib = self._sites.held_mib(worker.host, [worker.worker_id])
-        kept_mib = self._rooms.kept_mib(newcomer.model)
-        others = [site for site in sites if site.host != worker.host and site.usable and not site.draining]
-        return any(self._has_room(site, need_mib + kept_mib.get(site.host, 0)) for site in others)
+    def _free_mib(self, site: HostCandidate) -> int:
+        return sum(pool.free_mib for pool in self._sites.pools(site))
 
-    def _has_room(self, site: HostCandidate, need_mib: int) -> bool:
-        pools = self._sites.pools(site)
-        return bool(pools) and allot(pools, need_mib) is not None
+
+def _fit_together(needs_mib: Sequence[int], free_mib: Sequence[int]) -> bool:
+    """Whether there is room for all: the largest first, each where most is free."""
+    left_mib = sorted(free_mib)
+    for need_mib in sorted(needs_mib, reverse=True):
+        if not left_mib or left_mib[-1] < need_mib:
+            return False
+        left_mib[-1] -= need_mib
+        left_mib.sort()
+    return True
 
 
 def relocation_decision(
@@ -106,6 +131,6 @@ def relocation_decision(
 ) -> ScaleDecision:
     """What is written down of a move, before it is carried out."""
     first = "goes first" if is_full else "is replaced elsewhere first"
-    words = f"{relocation.newcomer} fits nowhere but on {relocation.host}, so {relocation.worker_id} {first}"
+    words = f"{relocation.newcomer} is to have the place on {relocation.host}, so {relocation.worker_id} {first}"
     stats = state.signals(0, now_ms).stats
     return ScaleDecision(now_ms, ScaleKind.UP, 1, present + (not is_full), "move", words, stats)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -72,13 +72,14 @@ class RoomFinder:
     def may_give_way(self, state: Scaled, worker: Worker, now_ms: int) -> bool:
         """Whether a worker may go for a model that nobody serves: it is of less use, or its turn is over."""
         other = self._books.of_model[worker.model]
-        if self._is_spare(other, worker) and BETTER * self._usefulness(worker, now_ms) < 1.0:
+        useful = self._usefulness(worker, now_ms, self._books.present(worker.model))
+        if self._is_spare(other, worker) and BETTER * useful < 1.0:
             return True
         return self._has_waited_its_turn(state, now_ms) and self._has_had_its_turn(other, worker, now_ms)
 
     def _without_hope(self, sites: Sequence[HostCandidate]) -> Chance:
         # A worker that has just ended or loaded may be counted twice: in the books and in what was measured.
-        large = {site.host for site in sites if _is_open(site) and self._could_hold(site)}
+        large = {site.host for site in sites if _is_open(site) and self.could_hold(site)}
         if not large:
             return Chance.NEVER
         here = (self._books.of_model.get(worker.model) for worker in self._fleet if worker.host in large)
@@ -87,7 +88,8 @@ class RoomFinder:
     def _is_paused(self, other: Scaled | None) -> bool:
         return other is not None and self._books.is_paused(other)
 
-    def _could_hold(self, site: HostCandidate) -> bool:
+    def could_hold(self, site: HostCandidate) -> bool:
+        """Whether the worker would fit there if nobody else were there."""
         return sum(pool.usable_mib for pool in self._sites.pools(site)) >= site.need_mib
 
     def _cheapest(
@@ -100,36 +102,26 @@ class RoomFinder:
         patient: bool = False,
         may_move: Callable[[Worker], bool] = lambda _: False,
     ) -> Vacancy | None:
-        usable = [site for site in sites if _is_open(site)]
-        found = (self._on(state, site, may_go, now_ms, patient=patient, may_move=may_move) for site in usable)
-        rooms = [room for room in found if room is not None]
-        return min(rooms, key=lambda room: (room.usefulness, room.host), default=None)
-
-    def _on(
-        self,
-        state: Scaled,
-        site: HostCandidate,
-        may_go: Callable[[Scaled, Worker], bool],
-        now_ms: int,
-        *,
-        patient: bool,
-        may_move: Callable[[Worker], bool],
-    ) -> Vacancy | None:
-        pools = self._sites.pools(site)
-        here = [worker for worker in self._fleet if worker.host == site.host]
-        # Who still works off what it has may take minutes.
+        here: defaultdict[HostName, list[Worker]] = defaultdict(list)
+        leaving: defaultdict[HostName, list[WorkerId]] = defaultdict(list)
+        copies: Counter[ModelName] = Counter()
         stuck = state.action.stuck if state.action is not None else ()
-        leaving = [
-            worker.worker_id
-            for worker in here
-            if worker.stop_at_ms and (patient or not worker.running) and worker.worker_id not in stuck
-        ]
-        residents = self._residents(state.model, here, may_go, may_move, now_ms)
+        for worker in self._fleet:  # Once for all hosts: there are thousands of workers.
+            here[worker.host].append(worker)
+            copies[worker.model] += worker.may_serve
+            # Who still works off what it has may take minutes.
+            if worker.stop_at_ms and (patient or not worker.running) and worker.worker_id not in stuck:
+                leaving[worker.host].append(worker.worker_id)
         # What is kept for somebody else is only kept for a while.
-        kept_mib = 0 if patient else self.kept_mib(state.model, leaving).get(site.host, 0)
-        need_mib = site.need_mib + kept_mib
-        room = vacancy(site.host, pools, need_mib, residents, leaving)
-        return room._replace(need_mib=site.need_mib) if room is not None else None
+        kept_mib = {} if patient else self.kept_mib(state.model, {one for ids in leaving.values() for one in ids})
+        rooms = []
+        for site in filter(_is_open, sites):
+            residents = self._residents(state.model, here[site.host], copies, may_go, may_move, now_ms)
+            need_mib = site.need_mib + kept_mib.get(site.host, 0)
+            room = vacancy(site.host, self._sites.pools(site), need_mib, residents, leaving[site.host])
+            if room is not None:
+                rooms.append(room._replace(need_mib=site.need_mib))
+        return min(rooms, key=lambda room: (room.usefulness, room.host), default=None)
 
     def kept_mib(self, model: ModelName, counted: Collection[WorkerId] = ()) -> dict[HostName, int]:
         """What others than that model have had made free for themselves, by host.
@@ -156,33 +148,41 @@ class RoomFinder:
         self,
         newcomer: ModelName,
         here: Iterable[Worker],
+        copies: Mapping[ModelName, int],
         may_go: Callable[[Scaled, Worker], bool],
         may_move: Callable[[Worker], bool],
         now_ms: int,
     ) -> list[Resident]:
-        by_model: defaultdict[ModelName, list[tuple[float, Worker]]] = defaultdict(list)
+        by_model: defaultdict[ModelName, list[Worker]] = defaultdict(list)
         for worker in here:
             other = self._books.of_model.get(worker.model)
             if other is None or worker.model == newcomer or self._books.is_paused(other):
                 continue
             if not worker.direct and worker.may_serve and may_go(other, worker):
-                by_model[worker.model].append((self._usefulness(worker, now_ms), worker))
-        return [
-            Resident(worker.worker_id, useful)
-            for model, found in by_model.items()
-            for rank, (useful, worker) in enumerate(sorted(found, key=_least_useful))
-            if rank < self.spare(model) or may_move(worker)
-        ]
+                by_model[worker.model].append(worker)
+        residents: list[Resident] = []
+        for model, workers in by_model.items():
+            spare = copies[model] - self._minimum(model)
+            found = [(self._usefulness(worker, now_ms, copies[model]), worker) for worker in workers]
+            residents += [
+                Resident(worker.worker_id, useful)
+                for rank, (useful, worker) in enumerate(sorted(found, key=_least_useful))
+                if rank < spare or may_move(worker)
+            ]
+        return residents
 
     def spare(self, model: ModelName) -> int:
         """How many workers a model has beyond its minimum; below 0 when it lacks some."""
-        bounds = self._books.of_model[model].bounds
-        return self._books.present(model) - (bounds.min_workers if bounds is not None else 0)
+        return self._books.present(model) - self._minimum(model)
 
-    def _usefulness(self, worker: Worker, now_ms: int) -> float:
+    def _minimum(self, model: ModelName) -> int:
+        bounds = self._books.of_model[model].bounds
+        return bounds.min_workers if bounds is not None else 0
+
+    def _usefulness(self, worker: Worker, now_ms: int, copies: int) -> float:
         idle_ms = 0 if worker.running else max(0, now_ms - worker.used_at_ms)
         load_ms = self._books.loads.of(worker.model, worker.host)
-        return usefulness(idle_ms, load_ms, self._books.present(worker.model)) + len(worker.running)
+        return usefulness(idle_ms, load_ms, copies) + len(worker.running)
 
     def _is_spare(self, other: Scaled, worker: Worker) -> bool:
         # By its own queue a model may need a worker that is idle this very moment.

@@ -12,7 +12,7 @@ from swarmesh.core.ids import ModelName, WorkerId
 from swarmesh.core.liveness import WorkerStatus
 from swarmesh.core.load_times import SILENT_MS_MAX
 from swarmesh.core.roster import Roster
-from swarmesh.core.scale_action import DRAIN_GRACE_MS, Action, Start
+from swarmesh.core.scale_action import DRAIN_GRACE_MS, STAY_MS, Action, Start
 from swarmesh.core.scale_book import Scaled
 from swarmesh.core.scale_books import ScaleBooks
 from swarmesh.core.scale_fresh import Newcomers
@@ -100,5 +100,12 @@ class Starts:
         self.drop(action, start.worker_id)
         self._roster.stop_requested(WorkerStopRequested(start.worker_id, DRAIN_GRACE_MS), now_ms, out)
         self._newcomers.settle(state)
+        self.failed(state, action, start, f"{start.worker_id}: {words}", now_ms, out)
+
+    def failed(self, state: Scaled, action: Action, start: Start, words: str, now_ms: int, out: list[Command]) -> None:
+        """It will not be ready; where another went first for it, none of the model moves again for a while."""
+        old = action.relocation.worker_id if action.relocation is not None else None
+        if old is not None and not ((worker := self._fleet.get(old)) is not None and worker.may_serve):
+            state.stays_until_ms = now_ms + STAY_MS
         state.breaker.avoided.add(str(start.host))
-        self._newcomers.failures.count(state, {str(start.host): f"{start.worker_id}: {words}"}, now_ms, out)
+        self._newcomers.failures.count(state, {str(start.host): words}, now_ms, out)
