@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scale_bed import Kind, ScaleBed
+from scale_bed import Kind, ScaleBed, void
 from swarmesh.core.breaker import FAILURES_MAX, OPEN_MS
 from swarmesh.core.commands import Command, SpawnWorker
 from swarmesh.core.events import TaskCancelled
@@ -155,6 +155,36 @@ def test_one_that_is_kept_and_one_that_is_not_both_make_room() -> None:
     task = bed.submit("b")
     bed.run_until(lambda: task in bed.done, 60_000)
     assert homes(bed) == ["small"]
+
+
+def test_one_whose_replacement_fails_again_and_again_gets_its_place_back() -> None:
+    bed = pinned_bed(most=1)
+    failing_on(bed, "a", "small")
+    bed.load("a", 0.3, 600_000)
+    bed.run(15_000)
+    for number in range(20):
+        bed.at(bed.now_ms + 30_000 * number, lambda: void(bed.submit("b")))
+    down_s = 0
+    for _ in range(600):
+        bed.run(1_000)
+        down_s += not bed.serving("a")
+    assert down_s < 120
+    assert ("make_room", 1, "room") in bed.decisions("a")
+    assert homes(bed) == ["large"]
+
+
+def failing_on(bed: ScaleBed, model: str, host: str) -> None:
+    """Starts of the model fail there, and nowhere else."""
+    spawn = bed._spawn
+
+    def fails(command: SpawnWorker) -> None:
+        worker = bed.swarm.fleet.get(command.worker_id)
+        assert worker is not None
+        bed.kinds[model].fails = "out of memory" if (worker.model, worker.host) == (model, host) else ""
+        spawn(command)
+        bed.kinds[model].fails = ""
+
+    bed._spawn = fails  # type: ignore[method-assign]
 
 
 def test_nothing_is_started_in_place_of_one_that_is_too_many_anyway() -> None:

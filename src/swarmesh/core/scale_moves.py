@@ -81,14 +81,13 @@ class Moves:
         self, state: Scaled, decision: ScaleDecision, workers: Sequence[Worker], now_ms: int, out: list[Command]
     ) -> None:
         """Stop these idle workers."""
-        ids = tuple(worker.worker_id for worker in workers)
-        decision = msgspec.structs.replace(decision, workers=ids)
-        state.action = Action(decision, now_ms, Phase.STOPPING, now_ms, stopping=set(ids))
+        decision = msgspec.structs.replace(decision, workers=tuple(worker.worker_id for worker in workers))
+        state.action = Action(decision, now_ms, Phase.STOPPING, now_ms, stopping=set(decision.workers))
         state.note(decision)
         state.changed(now_ms)
         if decision.rule in ON_CALM or decision.rule == "script":
             state.stopped_ms = now_ms
-        for worker_id in ids:
+        for worker_id in decision.workers:
             self._stop(worker_id, now_ms, out)
 
     # what happens meanwhile
@@ -195,7 +194,7 @@ class Moves:
         if self._dispatcher.witness is not None:
             self._sites.tell(self._dispatcher.witness, state.model, state.bounds, sites, state.placement)
         reasons = {**failures, **{str(host): why for host, why in state.placement.vetoes.items()}}
-        if state.placement.choice is None:
+        if state.placement.choice is None or self._is_trap(state, action, state.placement.choice, now_ms):
             self._no_site(state, action, reasons, now_ms, out)
             return
         if action.relocation is not None and not self._goes_first(state, action.relocation, now_ms, out):
@@ -211,6 +210,13 @@ class Moves:
             self._seek(state, action, now_ms, out)
         else:
             self._nothing_more(state, action, now_ms)
+
+    def _is_trap(self, state: Scaled, action: Action, choice: HostName, now_ms: int) -> bool:
+        """Whether starts fail there again and again, and room could be made for the first worker elsewhere."""
+        first = not (action.starts or action.room or action.relocation)
+        others = self.rooms.instead_of(choice, state, action.sites, now_ms) if first else ()
+        action.sites = others or action.sites
+        return bool(others)
 
     def _started(self, state: Scaled, action: Action, site: HostCandidate, now_ms: int) -> None:
         action.room, state.doubted_ms = None, None
@@ -351,8 +357,7 @@ class Moves:
     # endings
 
     def _nothing_more(self, state: Scaled, action: Action, now_ms: int) -> None:
-        action.missing = 0
-        action.room = None
+        action.missing, action.room = 0, None
         action.go(Phase.LOADING, now_ms)
         self._end_if_done(state, action, now_ms)
 
@@ -388,9 +393,8 @@ class Moves:
 
 
 def _doubt_ms(state: Scaled, chance: Chance, now_ms: int) -> int:
-    if chance not in (Chance.DOUBTFUL, Chance.PAUSED):
+    if chance not in _HELD_BY_OTHERS:
         state.doubted_ms = None
         return 0
-    if state.doubted_ms is None:
-        state.doubted_ms = now_ms
+    state.doubted_ms = now_ms if state.doubted_ms is None else state.doubted_ms
     return now_ms - state.doubted_ms

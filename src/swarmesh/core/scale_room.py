@@ -69,6 +69,15 @@ class RoomFinder:
         trusted = [site for site in sites if not state.breaker.distrusts(site.host, now_ms)]
         return self._cheapest(state, trusted, lambda _, __: True, now_ms, patient=True, may_move=may_move)
 
+    def instead_of(
+        self, host: HostName, state: Scaled, sites: Sequence[HostCandidate], now_ms: int
+    ) -> tuple[HostCandidate, ...]:
+        """Where room for the first worker can be made if starts fail on that host again and again; else nothing."""
+        if not state.breaker.distrusts(host, now_ms) or self._books.is_present(state.model):
+            return ()
+        trusted = tuple(site for site in sites if not state.breaker.distrusts(site.host, now_ms))
+        return trusted if self.find(state, trusted, now_ms)[0] in (Chance.NOW, Chance.LATER) else ()
+
     def may_give_way(self, state: Scaled, worker: Worker, now_ms: int) -> bool:
         """Whether a worker may go for a model that nobody serves: it is of less use, or its turn is over."""
         other = self._books.of_model[worker.model]
