@@ -103,9 +103,9 @@ class Starts:
         self.failed(state, action, start, f"{start.worker_id}: {words}", now_ms, out)
 
     def failed(self, state: Scaled, action: Action, start: Start, words: str, now_ms: int, out: list[Command]) -> None:
-        """It will not be ready; where another went first for it, none of the model moves again for a while."""
-        old = action.relocation.worker_id if action.relocation is not None else None
-        if old is not None and not ((worker := self._fleet.get(old)) is not None and worker.may_serve):
+        """It will not be ready; where a model lacks one because it moved, none of it moves again for a while."""
+        least = state.bounds.min_workers if state.bounds is not None else 0
+        if action.relocation is not None and self._books.present(state.model) < least:
             state.stays_until_ms = now_ms + STAY_MS
         state.breaker.avoided.add(str(start.host))
         self._newcomers.failures.count(state, {str(start.host): words}, now_ms, out)
