@@ -89,7 +89,9 @@ class Draw:
         acts: tuple[tuple[int, Act], ...] = ()
         if whims:
             # Where models share memory nobody keeps any: what one keeps, the others can never have.
-            acts = self._acts(rng.choice(models), bounds_of_all or Bounds(), until_ms, alone=len(models) == 1)
+            model = rng.choice(models)
+            places = sum(host.usable_mib // model.need_mib for host in hosts)
+            acts = self._acts(model, bounds_of_all or Bounds(), until_ms, places, alone=len(models) == 1)
         return Plan(
             trace=self._trace,
             seed=self._seed,
@@ -106,7 +108,9 @@ class Draw:
             stop_lost_share=rng.choice((0.0, 0.2)) if troubled else 0.0,
         )
 
-    def _acts(self, model: ModelPlan, of_all: Bounds, until_ms: int, *, alone: bool) -> tuple[tuple[int, Act], ...]:
+    def _acts(
+        self, model: ModelPlan, of_all: Bounds, until_ms: int, places: int, *, alone: bool
+    ) -> tuple[tuple[int, Act], ...]:
         from_ms = self.rng.randint(MINUTE_MS, until_ms - 10 * MINUTE_MS)
         until_ms = from_ms + self.rng.randint(MINUTE_MS, 8 * MINUTE_MS)
         usual = model.bounds or of_all
@@ -117,7 +121,7 @@ class Draw:
                 paused = Bounds(usual.min_workers, usual.max_workers, paused=True)
                 return (from_ms, ModelScaled(model.name, paused)), (until_ms, ModelScaled(model.name, usual))
             case 2:
-                least = Bounds(min(usual.max_workers, usual.min_workers + 1), usual.max_workers)
+                least = Bounds(min(usual.max_workers, usual.min_workers + 1, places), usual.max_workers)
                 return ((from_ms, ModelScaled(model.name, least)),)
             case _:
                 fewer = Bounds(min(1, usual.min_workers), max(1, usual.max_workers // 2))

@@ -40,6 +40,8 @@ IDLE_MS_MAX: Final = 720_000
 """Five minutes of idleness, and ten in which nothing may go because something went too early before."""
 ABOVE_MS_MAX: Final = 900_000
 """Until workers have ended that the owner does not allow any more: they may be busy."""
+STUCK_MS: Final = 120_000
+"""A worker that does nothing is gone so long after it was told to, unless it was not told."""
 SEARCHES_MAX: Final = 15
 """In ten minutes, for a model that fits nowhere."""
 
@@ -56,6 +58,7 @@ class ScaleWatch:
         self._offered: dict[WorkerId, ModelWatch] = {}
         self._task_of: dict[TaskId, ModelWatch] = {}
         self._runs_on: dict[TaskId, WorkerId] = {}
+        self._told_ms: dict[WorkerId, int] = {}
         self._own_bounds: set[ModelName] = set()
         self._paused_ms: int | None = None
         self._ticked_ms = 0
@@ -184,6 +187,7 @@ class ScaleWatch:
         self.verdicts.demand(Check.BOUNDS, within, "{} of {} live, {} may", model.live, model.plan.name, model.most)
 
     def _drains(self, worker: Worker, now_ms: int) -> None:
+        self._told_ms[worker.worker_id] = now_ms
         model = self._model_of[worker.worker_id]
         newcomers = [other for other in self.models.values() if other is not model and other.wants_room(now_ms)]
         if worker.worker_id in model.starting and model.live <= model.most:
@@ -298,12 +302,14 @@ class ScaleWatch:
     def _is_kept_out(self, model: ModelWatch, now_ms: int) -> bool:
         """Whether workers that cannot move hold memory without which no host has enough for it.
 
-        Those of paused models, and of models of which none can be started just now.
+        Those of paused models, of models of which none can be started just now, and those that have not gone although
+        they do nothing and were told to two minutes ago: the order was lost each time.
         """
         kept: Counter[HostName] = Counter()
         for worker in self._swarm.fleet:
             other = self._model_of[worker.worker_id]
-            stays = self._is_paused(other) or now_ms < other.hopeless_until_ms
+            is_stuck = now_ms - self._told_ms.get(worker.worker_id, now_ms) >= STUCK_MS and not worker.running
+            stays = self._is_paused(other) or now_ms < other.hopeless_until_ms or is_stuck
             kept[worker.host] += other.plan.need_mib if other is not model and stays else 0
         hosts = [host for host in self._plan.hosts if model.plan.need_mib <= host.usable_mib]
         return all(kept[host.name] and kept[host.name] + model.plan.need_mib > host.usable_mib for host in hosts)
