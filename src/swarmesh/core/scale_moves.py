@@ -194,7 +194,7 @@ class Moves:
         if self._dispatcher.witness is not None:
             self._sites.tell(self._dispatcher.witness, state.model, state.bounds, sites, state.placement)
         reasons = {**failures, **{str(host): why for host, why in state.placement.vetoes.items()}}
-        if state.placement.choice is None or self._is_trap(state, action, state.placement.choice, now_ms):
+        if state.placement.choice is None or self._shuns(state.placement.choice, state, action, now_ms):
             self._no_site(state, action, reasons, now_ms, out)
             return
         if action.relocation is not None and not self._goes_first(state, action.relocation, now_ms, out):
@@ -211,10 +211,10 @@ class Moves:
         else:
             self._nothing_more(state, action, now_ms)
 
-    def _is_trap(self, state: Scaled, action: Action, choice: HostName, now_ms: int) -> bool:
-        """Whether starts fail there again and again, and room could be made for the first worker elsewhere."""
+    def _shuns(self, host: HostName, state: Scaled, action: Action, now_ms: int) -> bool:
+        """Leave a host out where starts fail again and again, if room can be made elsewhere; whether that was done."""
         first = not (action.starts or action.room or action.relocation)
-        others = self.rooms.instead_of(choice, state, action.sites, now_ms) if first else ()
+        others = self.rooms.instead_of(host, state, action.sites, now_ms) if first else ()
         action.sites = others or action.sites
         return bool(others)
 

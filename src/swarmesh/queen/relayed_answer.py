@@ -234,11 +234,11 @@ class RelayedAnswer:
         if self._is_events():
             # One write for head and body: a system call each is most of what a request costs.
             self._exchange.write(first + passed)
-            if self._report.first_token_ms < 0 and self._report.passed(self._last) and self._timed and not ended:
-                self._driver.post(StreamBegan(self._task_id, self._attempt))
             if self._journal is _NOTHING_SHOWN:
                 self._journal = Journal()
             self._journal.append(passed)
+            if self._report.first_token_ms < 0 and self._report.passed(self._last) and self._timed and not ended:
+                self._driver.post(StreamBegan(self._task_id, self._attempt))
             if self._watched_events and not ended:
                 self._note_progress(passed.count(b"data: "))
             return

@@ -111,10 +111,10 @@ def _sentence(begin: str, names: list[str]) -> str:
 
 
 def _shapes(kind: object, path: str) -> list[inspect.Type]:
-    """What may stand at a place; nothing where that cannot be told."""
-    found = [_shape(kind)]
+    """What may stand at a place, no unions among it; nothing where that cannot be told."""
+    found = list(_alternatives(_shape(kind)))
     for step in _STEPS.findall(path):
-        found = [below for each in found for below in _below(each, step)]
+        found = [each for shape in found for below in _below(shape, step) for each in _alternatives(below)]
     return found
 
 
@@ -123,13 +123,19 @@ def _shape(kind: object) -> inspect.Type:
     return inspect.type_info(kind)
 
 
+def _alternatives(shape: inspect.Type) -> Iterator[inspect.Type]:
+    if isinstance(shape, inspect.UnionType):
+        for each in shape.types:
+            yield from _alternatives(each)
+    else:
+        yield shape
+
+
 def _below(shape: inspect.Type, step: str) -> Iterator[inspect.Type]:
     match shape:
-        case inspect.UnionType(types=types):
-            for each in types:
-                yield from _below(each, step)
         case inspect.Metadata(type=inner):
-            yield from _below(inner, step)
+            for each in _alternatives(inner):
+                yield from _below(each, step)
         case inspect.StructType(fields=fields):
             yield from (field.type for field in fields if field.encode_name == step)
         case inspect.CollectionType(item_type=inside) | inspect.DictType(value_type=inside) if step.startswith("["):
@@ -140,8 +146,6 @@ def _below(shape: inspect.Type, step: str) -> Iterator[inspect.Type]:
 
 def _values(shape: inspect.Type) -> Iterable[object]:
     match shape:
-        case inspect.UnionType(types=types):
-            return (value for each in types for value in _values(each))
         case inspect.EnumType(cls=cls):
             return (member.value for member in cls)
         case inspect.LiteralType(values=values):
@@ -151,19 +155,11 @@ def _values(shape: inspect.Type) -> Iterable[object]:
 
 
 def _fields(shape: inspect.Type) -> Iterable[inspect.Field]:
-    match shape:
-        case inspect.UnionType(types=types):
-            return (field for each in types for field in _fields(each))
-        case inspect.StructType(fields=fields):
-            return fields
-        case _:
-            return ()
+    return shape.fields if isinstance(shape, inspect.StructType) else ()
 
 
 def _forms(shape: inspect.Type) -> Iterable[str]:
     match shape:
-        case inspect.UnionType(types=types):
-            return (form for each in types for form in _forms(each))
         case inspect.Metadata(extra_json_schema={"description": str(words)}):
             return (words,)
         case _:
@@ -171,13 +167,7 @@ def _forms(shape: inspect.Type) -> Iterable[str]:
 
 
 def _ranges(shape: inspect.Type) -> Iterable[str]:
-    match shape:
-        case inspect.UnionType(types=types):
-            return (span for each in types for span in _ranges(each))
-        case inspect.IntType() | inspect.FloatType():
-            return _range(shape)
-        case _:
-            return ()
+    return _range(shape) if isinstance(shape, inspect.IntType | inspect.FloatType) else ()
 
 
 def _range(shape: inspect.IntType | inspect.FloatType) -> Iterable[str]:
