@@ -81,7 +81,9 @@ class World:
         return False
 
     def counts(self) -> Counter[WorkerId]:
-        return Counter(start.worker_id for start in self.starts)
+        counts = Counter(start.worker_id for start in self.starts)
+        print(sorted(counts.values()), "tasks by worker")  # Shown with pytest -s.
+        return counts
 
 
 def test_a_burst_of_64_at_equal_load_spreads_evenly() -> None:
@@ -151,7 +153,9 @@ def test_a_worker_that_dies_and_returns_gets_a_task_within_30_s(speed: float) ->
     world.swarm.handle(WorkerAlarmed(lost, "engine_died", "signal 9"), world.now_ms)
     assert not world.traffic(60, per_s=1, until=lambda start: start.worker_id == lost)
     world.waggle(lost)
+    back_ms = world.now_ms
     assert world.traffic(30, per_s=1, until=lambda start: start.worker_id == lost)
+    print(f"used again after {(world.now_ms - back_ms) / 1000:.0f} s, {speed:g} times as fast as the others")
 
 
 def test_a_worker_that_was_slow_long_ago_is_measured_again_within_30_s_of_traffic() -> None:
